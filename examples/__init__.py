@@ -1,0 +1,1 @@
+"""Complete programs built with AgentMesh; each runs offline."""
