@@ -1,1 +1,73 @@
-"""."""
+"""The hands of an agent: declared, bounded and recorded.
+
+`@tool` declares what a function may do; `run_call` keeps it within that; the workspace, the
+sandbox and the fetch guard keep files, commands and addresses within theirs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentmesh.tools.call import Result, arun_call, run_call, to_message
+    from agentmesh.tools.caller import CallContext, bind_context, context, idempotency_key
+    from agentmesh.tools.declarations import Declaration, declaration, declare, tool
+    from agentmesh.tools.journal import Journal, arun_once, keyed, run_once
+    from agentmesh.tools.labels import Label
+    from agentmesh.tools.schema import schema_tool, spec
+    from agentmesh.tools.toolset import Catalogue, catalogue
+
+_HOME = {
+    "CallContext": "caller",
+    "Catalogue": "toolset",
+    "Declaration": "declarations",
+    "Journal": "journal",
+    "Label": "labels",
+    "Result": "call",
+    "arun_call": "call",
+    "arun_once": "journal",
+    "bind_context": "caller",
+    "catalogue": "toolset",
+    "context": "caller",
+    "declaration": "declarations",
+    "declare": "declarations",
+    "idempotency_key": "caller",
+    "keyed": "journal",
+    "run_call": "call",
+    "run_once": "journal",
+    "schema_tool": "schema",
+    "spec": "schema",
+    "to_message": "call",
+    "tool": "declarations",
+}
+
+__all__ = [
+    "CallContext",
+    "Catalogue",
+    "Declaration",
+    "Journal",
+    "Label",
+    "Result",
+    "arun_call",
+    "arun_once",
+    "bind_context",
+    "catalogue",
+    "context",
+    "declaration",
+    "declare",
+    "idempotency_key",
+    "keyed",
+    "run_call",
+    "run_once",
+    "schema_tool",
+    "spec",
+    "to_message",
+    "tool",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
