@@ -1,0 +1,358 @@
+"""Buckets: typed facts about who (profile), what for (task) and for whom we work (org).
+
+Items are append-only versions. A bucket counts its edits; that count orders them, says what a
+prompt has shown already, and is what compare-and-set compares.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import Connection, and_, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from agentmesh import canonical
+from agentmesh.economy.tokens import count
+from agentmesh.errors import ConflictError, InputError
+from agentmesh.memory.tables import bucket_items, buckets
+
+if TYPE_CHECKING:
+    from agentmesh.memory.database import Database
+
+Kind = Literal["org", "profile", "task"]
+KINDS: tuple[Kind, ...] = ("org", "profile", "task")
+
+Source = Literal["developer", "user", "agent", "tool", "import"]
+Trust = Literal["trusted", "user", "untrusted"]
+
+TRUST: dict[str, Trust] = {
+    "developer": "trusted",
+    "user": "user",
+    "agent": "user",
+    "tool": "untrusted",
+    "import": "untrusted",
+}
+"""The trust that an item has by its source, unless the caller says otherwise."""
+
+LIMITS: dict[Kind, int] = {"org": 4_000, "profile": 2_000, "task": 4_000}
+"""Tokens that a bucket may hold."""
+
+_KEY = re.compile(r"\w[\w.\-]{0,127}")
+_ATTEMPTS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One version of one fact; `value` is JSON, `revision` the edit that wrote it."""
+
+    key: str
+    value: Any
+    revision: int
+    source: str
+    author: str
+    trust: str
+    valid_from: float
+    removed: bool = False
+    superseded_by: int | None = None
+    tokens: int = 0
+
+    def line(self) -> str:
+        """Return the item as a prompt shows it: one line that can close no delimiter."""
+        if self.removed:
+            return f"{self.key}: (removed)"
+        mark = "" if self.trust == "trusted" else f" [{_MARK[self.trust]}]"
+        return f"{self.key}: {escape(canonical.dumps(self.value))}{mark}"
+
+
+_MARK = {"user": "said by the user", "untrusted": "unverified"}
+
+
+def escape(text: str) -> str:
+    """Return JSON text with `<` and `>` written as escapes, so that it can close no tag."""
+    return text.replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+class Bucket:
+    """The facts of one owner: `memory.profile("u1")`, `memory.task("s1")`, `memory.org("acme")`.
+
+    >>> from agentmesh.memory import Memory
+    >>> profile = Memory("sqlite://").profile("u1")
+    >>> profile.set("language", "German", source="user").revision
+    1
+    >>> profile.get("language")
+    'German'
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        tenant: str,
+        kind: Kind,
+        owner: str,
+        limit: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._database = database
+        self._tenant = tenant
+        self._kind = kind
+        self._owner = owner
+        self._limit = limit
+        self._clock = clock
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value that holds now."""
+        item = self.item(key)
+        return default if item is None else item.value
+
+    def item(self, key: str) -> Item | None:
+        """Return the version that holds now, or None."""
+        return next((item for item in self.items() if item.key == key), None)
+
+    def items(self) -> list[Item]:
+        """Return what holds now, sorted by key."""
+        where = bucket_items.c.superseded_by.is_(None), bucket_items.c.value.is_not(None)
+        return sorted(self._select(*where), key=lambda item: item.key)
+
+    def history(self, key: str) -> list[Item]:
+        """Return every version of a key, oldest first."""
+        return self._select(bucket_items.c.key == key)
+
+    def tokens(self) -> int:
+        """Return how many tokens the bucket takes in a prompt."""
+        return sum(item.tokens for item in self.items())
+
+    def set(
+        self,
+        key: str,
+        value: Any,
+        *,
+        source: Source = "developer",
+        author: str = "",
+        trust: Trust | None = None,
+        expect: int | None = None,
+    ) -> Item:
+        """Write a fact and return its new version.
+
+        Args:
+            key: a word of letters, digits, `_`, `.` and `-`.
+            value: anything that is JSON.
+            source: who said so; decides the trust unless `trust` is given.
+            author: the user, tool or person, for the record.
+            trust: how far the value may be relied on.
+            expect: the revision that the caller has read (0: none); ConflictError if another
+                version holds by now.
+        """
+        if source not in TRUST:
+            raise InputError(f"unknown source {source!r}", hint=f"one of {', '.join(TRUST)}")
+        if value is None:
+            raise InputError(f"{key!r} cannot be None", hint="use delete() to remove an item")
+        return self._write(key, value, source, author, trust or TRUST[source], expect)
+
+    def delete(self, key: str, *, source: Source = "developer", author: str = "") -> None:
+        """Remove a fact; its versions stay on record until erased."""
+        if self.item(key) is not None:
+            self._write(key, None, source, author, TRUST[source], None)
+
+    def update(
+        self, key: str, change: Callable[[Any], Any], *, source: Source = "developer"
+    ) -> Item:
+        """Replace a value by `change(value)` with compare-and-set, again if somebody was first."""
+        for _ in range(_ATTEMPTS):
+            item = self.item(key)
+            value = change(None if item is None else item.value)
+            try:
+                return self.set(key, value, source=source, expect=item.revision if item else 0)
+            except ConflictError:
+                continue
+        raise ConflictError(
+            f"{key!r} changed {_ATTEMPTS} times while it was updated", hint="try again later"
+        )
+
+    def _select(self, *where: Any) -> list[Item]:
+        query = (
+            select(bucket_items)
+            .join(buckets, buckets.c.id == bucket_items.c.bucket_id)
+            .where(self._mine(), *where)
+            .order_by(bucket_items.c.revision)
+        )
+        return self._database.read(lambda c: [_item(row) for row in c.execute(query)])
+
+    def _mine(self) -> Any:
+        return and_(
+            buckets.c.tenant == self._tenant,
+            buckets.c.kind == self._kind,
+            buckets.c.owner == self._owner,
+        )
+
+    def _write(
+        self, key: str, value: Any, source: str, author: str, trust: str, expect: int | None
+    ) -> Item:
+        if not _KEY.fullmatch(key):
+            raise InputError(
+                f"{key!r} is not a key", hint="letters, digits, '_', '.' and '-', at most 128"
+            )
+        text = None if value is None else canonical.clean(canonical.dumps(value))
+        draft = Item(
+            key=key,
+            value=None if text is None else canonical.loads(text),
+            revision=0,
+            source=source,
+            author=author,
+            trust=trust,
+            valid_from=self._clock(),
+            removed=text is None,
+        )
+        tokens = 0 if text is None else count(draft.line() + "\n")
+        return self._database.write(lambda c: self._store(c, draft, text, tokens, expect))
+
+    def _store(
+        self, connection: Connection, draft: Item, text: str | None, tokens: int, expect: int | None
+    ) -> Item:
+        bucket_id, revision, total = self._next(connection)
+        held = connection.execute(
+            select(bucket_items.c.revision, bucket_items.c.tokens, bucket_items.c.value).where(
+                bucket_items.c.bucket_id == bucket_id,
+                bucket_items.c.key == draft.key,
+                bucket_items.c.superseded_by.is_(None),
+            )
+        ).first()
+        current = held.revision if held and held.value is not None else 0
+        if expect is not None and expect != current:
+            raise ConflictError(
+                f"{draft.key!r} is at revision {current}, not {expect}",
+                hint="read it again, or use update()",
+            )
+        total += tokens - (held.tokens if held else 0)
+        if tokens and total > self._limit:
+            raise InputError(
+                f"the {self._kind} of {self._owner!r} is full: {total} of {self._limit} tokens"
+                f" with {draft.key!r}",
+                hint=f"largest: {self._largest(connection, bucket_id)}",
+            )
+        if held:
+            connection.execute(
+                update(bucket_items)
+                .where(
+                    bucket_items.c.bucket_id == bucket_id,
+                    bucket_items.c.revision == held.revision,
+                )
+                .values(superseded_by=revision)
+            )
+        connection.execute(
+            insert(bucket_items).values(
+                bucket_id=bucket_id,
+                revision=revision,
+                tenant=self._tenant,
+                key=draft.key,
+                value=text,
+                source=draft.source,
+                author=draft.author,
+                trust=draft.trust,
+                valid_from=draft.valid_from,
+                tokens=tokens,
+            )
+        )
+        connection.execute(update(buckets).where(buckets.c.id == bucket_id).values(tokens=total))
+        return Item(
+            **{name: getattr(draft, name) for name in _DRAFTED}, revision=revision, tokens=tokens
+        )
+
+    def _next(self, connection: Connection) -> tuple[int, int, int]:
+        """Take the bucket's next revision; its row is locked until the transaction ends."""
+        raise_it = (
+            update(buckets)
+            .where(self._mine())
+            .values(revision=buckets.c.revision + 1)
+            .returning(buckets.c.id, buckets.c.revision, buckets.c.tokens)
+        )
+        row = connection.execute(raise_it).first()
+        if row is None:
+            try:
+                with connection.begin_nested():
+                    connection.execute(
+                        insert(buckets).values(
+                            tenant=self._tenant,
+                            kind=self._kind,
+                            owner=self._owner,
+                            revision=0,
+                            tokens=0,
+                        )
+                    )
+            except IntegrityError:
+                pass  # another writer made it between the two statements
+            row = connection.execute(raise_it).one()
+        return row.id, row.revision, row.tokens
+
+    def _largest(self, connection: Connection, bucket_id: int) -> str:
+        rows = connection.execute(
+            select(bucket_items.c.key, bucket_items.c.tokens)
+            .where(bucket_items.c.bucket_id == bucket_id, bucket_items.c.superseded_by.is_(None))
+            .order_by(bucket_items.c.tokens.desc(), bucket_items.c.key)
+            .limit(3)
+        )
+        return ", ".join(f"{row.key} ({row.tokens})" for row in rows) or "this item alone"
+
+
+_DRAFTED = ("key", "value", "source", "author", "trust", "valid_from", "removed")
+
+
+def _item(row: Any) -> Item:
+    return Item(
+        key=row.key,
+        value=None if row.value is None else canonical.loads(row.value),
+        revision=row.revision,
+        source=row.source,
+        author=row.author,
+        trust=row.trust,
+        valid_from=row.valid_from,
+        removed=row.value is None,
+        superseded_by=row.superseded_by,
+        tokens=row.tokens,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What holds in the buckets that a session sees, or what changed since it last looked."""
+
+    items: dict[Kind, tuple[Item, ...]]
+    seen: dict[Kind, int]
+
+
+def facts(
+    connection: Connection, tenant: str, owners: dict[Kind, str], since: dict[Kind, int] | None
+) -> Facts:
+    """Return what holds now (`since` None), or the newest version of all that changed since.
+
+    One query: it costs the same however long the buckets' history is.
+    """
+    newer = [
+        and_(
+            buckets.c.kind == kind,
+            buckets.c.owner == owner,
+            bucket_items.c.revision > (since or {}).get(kind, 0),
+        )
+        for kind, owner in owners.items()
+    ]
+    rows = connection.execute(
+        select(buckets.c.kind, bucket_items)
+        .join(bucket_items, bucket_items.c.bucket_id == buckets.c.id)
+        .where(buckets.c.tenant == tenant, bucket_items.c.superseded_by.is_(None), or_(*newer))
+        .order_by(bucket_items.c.key)
+    ).all()
+    found: dict[Kind, tuple[Item, ...]] = {}
+    seen: dict[Kind, int] = dict(since or {})
+    for kind in owners:
+        current = [_item(row) for row in rows if row.kind == kind]
+        seen[kind] = max([seen.get(kind, 0), *(item.revision for item in current)])
+        found[kind] = tuple(item for item in current if since is not None or not item.removed)
+    return Facts(found, seen)
+
+
+def lines(items: Iterable[Item]) -> str:
+    """Return items as prompt lines, sorted by key."""
+    return "\n".join(item.line() for item in sorted(items, key=lambda item: item.key))

@@ -1,0 +1,86 @@
+"""From an epoch and its log to a prompt: a pure function, the same bytes everywhere.
+
+The canonical text of a prompt is the frozen part, one line per entry, the tail and the marks.
+Its SHA-256 is recorded with every call, so that any past call can be rebuilt and compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from agentmesh import canonical
+from agentmesh.memory.epochs import Epoch
+from agentmesh.prompt import Entry, Marks, Prompt
+
+SHOWN = frozenset({"user", "assistant", "tool", "note", "digest"})
+"""The kinds of entry that a prompt shows; all others are bookkeeping."""
+
+
+def render(
+    epoch: Epoch,
+    entries: Sequence[Entry],
+    *,
+    tail: str = "",
+    marks: Marks | None = None,
+    key: str = "",
+) -> Prompt:
+    """Return the prompt of an epoch's visible entries, volatile text in the tail alone."""
+    return Prompt(
+        tools=epoch.tools,
+        segments=epoch.segments,
+        entries=tuple(entries),
+        tail=tail,
+        marks=marks or Marks(),
+        cache_key=key,
+    )
+
+
+def entry_line(entry: Entry) -> str:
+    """Return an entry as a line of the canonical text."""
+    return f"{entry.seq} {entry.kind} {entry.body}\n"
+
+
+def marks_text(marks: Marks) -> str:
+    """Return a prompt's marks as canonical JSON."""
+    return canonical.dumps(
+        {
+            "segments": dict(marks.segments),
+            "entries": {str(seq): ttl for seq, ttl in marks.entries.items()},
+        }
+    )
+
+
+def parse_marks(text: str) -> Marks:
+    """Return the marks of a text made by `marks_text`."""
+    value = canonical.loads(text)
+    return Marks(value["segments"], {int(seq): ttl for seq, ttl in value["entries"].items()})
+
+
+class PrefixHash:
+    """The hash of a growing prompt: adding an entry costs that entry alone."""
+
+    def __init__(self, epoch: Epoch) -> None:
+        self._hash = hashlib.sha256(epoch.text.encode())
+        self._hash.update(b"\n")
+        self._head = 0
+
+    def extend(self, entries: Iterable[Entry]) -> None:
+        """Add the entries that were not added before."""
+        for entry in entries:
+            if entry.seq > self._head:
+                self._hash.update(entry_line(entry).encode())
+                self._head = entry.seq
+
+    def of(self, tail: str, marks: Marks) -> str:
+        """Return the SHA-256 of the prompt that ends here with this tail and these marks."""
+        whole = self._hash.copy()
+        whole.update(f"{canonical.dumps(tail)}\n{marks_text(marks)}".encode())
+        return whole.hexdigest()
+
+
+def prompt_sha(epoch: Epoch, entries: Sequence[Entry], tail: str, marks: Marks) -> str:
+    """Return the SHA-256 of a prompt's canonical text."""
+    prefix = PrefixHash(epoch)
+    prefix.extend(entries)
+    return prefix.of(tail, marks)

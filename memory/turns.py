@@ -1,0 +1,353 @@
+"""A turn: the only way to append to a session's log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from sqlalchemy import Connection, func, insert, select
+
+from agentmesh import canonical
+from agentmesh.economy.planner import place_marks
+from agentmesh.economy.semantics import semantics
+from agentmesh.economy.tokens import count
+from agentmesh.errors import CorruptError
+from agentmesh.memory import ledger, sessions
+from agentmesh.memory.buckets import Kind, facts
+from agentmesh.memory.epochs import (
+    Epoch,
+    bucket_segments,
+    note_text,
+    parse_tools,
+    shared_layers,
+    tools_text,
+)
+from agentmesh.memory.ledger import Call
+from agentmesh.memory.render import marks_text, parse_marks, render
+from agentmesh.memory.sessions import Record, View
+from agentmesh.memory.tables import calls, epochs, layers
+from agentmesh.prompt import Entry, Prompt, Segment, ToolSpec
+
+if TYPE_CHECKING:
+    from agentmesh.memory.memory import Memory
+
+T = TypeVar("T")
+
+CUT_SHORT = "Not completed: the turn was interrupted, and whether the call took effect is unknown."
+"""What a model reads as the result of a call that was cut short."""
+
+State = Literal["running", "waiting", "idle"]
+Reason = Literal["first", "deploy", "request", "compaction", "cold"]
+
+
+@dataclass(frozen=True)
+class Core:
+    """What an agent shows to every user: its tools and its instructions."""
+
+    tools: tuple[ToolSpec, ...]
+    text: str
+
+    @cached_property
+    def layers(self) -> tuple[tuple[str, str], ...]:
+        """Name and hash of each layer."""
+        return shared_layers(self.tools, self.text)
+
+
+class Turn:
+    """An open turn of a session, holding its lease.
+
+    What is added is visible at once in this turn's prompts and durable after `flush`. Whoever
+    took the lease over in the meantime makes `flush` fail, and nothing of it is written.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        view: View,
+        *,
+        session: str,
+        user: str,
+        agent: str,
+        number: int,
+        fence: int,
+    ) -> None:
+        self.session = session
+        self.user = user
+        self.agent = agent
+        self.number = number
+        self.fence = fence
+        self.view = view
+        self._memory = memory
+        self._head = view.head
+        self._records: list[Record] = []
+        self._calls: list[Call] = []
+
+    @property
+    def epoch(self) -> Epoch:
+        """The epoch that the turn renders; `recall` opens it."""
+        if self.view.epoch is None:
+            raise CorruptError(f"session {self.session!r} has no epoch", hint="call recall() first")
+        return self.view.epoch
+
+    @property
+    def records(self) -> list[Record]:
+        """This turn's records so far, those not yet flushed included."""
+        return [record for record in self.view.records if record.turn == self.number]
+
+    def add(
+        self,
+        kind: str,
+        blocks: Sequence[dict[str, Any]],
+        step: int = 0,
+        *,
+        turn: int | None = None,
+        **more: Any,
+    ) -> Record:
+        """Append an entry (see `agentmesh.prompt.Entry` for blocks); durable after `flush`."""
+        body = canonical.clean(canonical.dumps({"blocks": list(blocks), **more}))
+        view = self.view
+        seq, number = view.head + 1, turn or self.number
+        record = Record(
+            seq=seq,
+            turn=number,
+            step=step,
+            kind=kind,
+            body=body,
+            chain=sessions.link(view.chain, seq, number, step, kind, body),
+            tokens=sum(count(_text(block)) for block in blocks),
+            at=self._memory.clock(),
+        )
+        view.grow(record)
+        self._records.append(record)
+        return record
+
+    def record(self, call: Call) -> None:
+        """Note a model call in the ledger; durable after `flush`."""
+        self._calls.append(call)
+        if call.usage.input and call.head:
+            self.view.anchors[call.model] = call.head
+
+    def recall(self, core: Core) -> Epoch:
+        """Open the session's first epoch, continue its current one, or begin one on a deploy."""
+        view = self.view
+        if view.epoch is None or view.epoch.shared != core.layers:
+            reason: Reason = "deploy" if view.epoch else "first"
+            self.begin_epoch(core, reason)
+        return self.epoch
+
+    def begin_epoch(self, core: Core, reason: Reason, base: int | None = None) -> Epoch:
+        """Freeze tools, instructions and buckets as they are now; all earlier notes are folded."""
+        old = self.view.epoch
+        number = (old.number if old else 0) + 1
+        base = base if base is not None else (old.base if old else 0)
+        epoch = self._write(lambda c: self._freeze(c, core, reason, number, base))
+        self._settle()
+        self.view.enter(epoch)
+        return epoch
+
+    def refresh(self, step: int = 0) -> None:
+        """Show edits of the buckets since the last look, as a note at the end of the log."""
+        owners, seen = self._owners(), self.view.seen
+        changed = self._memory.database.read(lambda c: facts(c, self._memory.tenant, owners, seen))
+        note = note_text(changed)
+        if note:
+            self.add("note", [{"type": "text", "text": note}], step, seen=changed.seen)
+
+    def prompt(self, model: str, *, tail: str = "", cache: bool = True) -> Prompt:
+        """Return the prompt of the turn so far for a model, its breakpoints placed."""
+        view, epoch = self.view, self.epoch
+        marks = (
+            place_marks(epoch.tokens, view.shown, semantics(model), anchor=view.anchors.get(model))
+            if cache
+            else None
+        )
+        key = canonical.sha("".join(sha for _, sha in epoch.shared))[:32]
+        return render(epoch, view.shown, tail=tail, marks=marks, key=key)
+
+    def sha(self, prompt: Prompt) -> str:
+        """Return the SHA-256 of a prompt that this turn made."""
+        prefix = self.view.prefix
+        assert prefix is not None, "an epoch was entered"  # noqa: S101  # `prompt` needed one
+        prefix.extend(self.view.shown)
+        return prefix.of(prompt.tail, prompt.marks)
+
+    def flush(self, state: State = "running") -> None:
+        """Write all that was added, in one transaction; all of it or nothing."""
+        memory = self._memory
+        records, rows, head = self._records, self._calls, self._head
+        release = {} if state == "running" else {"lease_until": 0.0}
+
+        def work(connection: Connection) -> None:
+            sessions.append(
+                connection,
+                session_id=self.view.id,
+                tenant=memory.tenant,
+                fence=self.fence,
+                head=head,
+                records=records,
+                now=memory.clock(),
+                state=state,
+                **release,
+            )
+            if rows:
+                ledger.store(connection, memory.tenant, self.view.id, rows)
+
+        self._write(work)
+        self._settle()
+        if state != "running":
+            memory.release(self)
+
+    def finish(self, status: str = "done", step: int = 0) -> None:
+        """Say that the turn is over: from here on nothing can be added to it."""
+        self.add("end", [], step, status=status)
+        self.flush("idle")
+
+    def wait(self) -> None:
+        """Give the lease back while a person decides; the turn stays unfinished."""
+        self.flush("waiting")
+
+    def close_unfinished(self) -> None:
+        """End the turn before this one, which was cut short: calls without a result get one."""
+        last = [record for record in self.view.records if record.turn == self.number - 1]
+        answered = {b["id"] for r in last if r.kind == "tool" for b in r.entry.blocks}
+        for record in [record for record in last if record.kind == "assistant"]:
+            for block in record.entry.blocks:
+                if block["type"] == "call" and block["id"] not in answered:
+                    result = {
+                        "type": "result",
+                        "id": block["id"],
+                        "name": block["name"],
+                        "text": CUT_SHORT,
+                        "error": True,
+                    }
+                    self.add("tool", [result], record.step, turn=record.turn)
+        if last and last[-1].kind != "end":
+            self.add("end", [], last[-1].step, turn=self.number - 1, status="interrupted")
+
+    def _write(self, work: Callable[[Connection], T]) -> T:
+        try:
+            return self._memory.database.write(work)
+        except BaseException:
+            self._memory.forget(self.session)
+            raise
+
+    def _settle(self) -> None:
+        self._records, self._calls, self._head = [], [], self.view.head
+
+    def _owners(self) -> dict[Kind, str]:
+        memory = self._memory
+        owners: dict[Kind, str] = {"profile": self.user, "task": self.session}
+        organisation = memory.organisation_of(self.user)
+        return {"org": organisation, **owners} if organisation else owners
+
+    def _freeze(
+        self, connection: Connection, core: Core, reason: Reason, number: int, base: int
+    ) -> Epoch:
+        memory = self._memory
+        known = facts(connection, memory.tenant, self._owners(), None)
+        own = bucket_segments(known)
+        for sha, body in (
+            (core.layers[0][1], tools_text(core.tools)),
+            (core.layers[1][1], core.text),
+        ):
+            held = select(layers.c.sha).where(layers.c.tenant == memory.tenant, layers.c.sha == sha)
+            if connection.execute(held).first() is None:
+                memory.insert_once(connection, layers, tenant=memory.tenant, sha=sha, body=body)
+        sessions.append(
+            connection,
+            session_id=self.view.id,
+            tenant=memory.tenant,
+            fence=self.fence,
+            head=self._head,
+            records=self._records,
+            now=memory.clock(),
+            epoch=number,
+        )
+        if self._calls:
+            ledger.store(connection, memory.tenant, self.view.id, self._calls)
+        connection.execute(
+            insert(epochs).values(
+                session_id=self.view.id,
+                number=number,
+                tenant=memory.tenant,
+                reason=reason,
+                base=base,
+                shared=canonical.dumps([list(layer) for layer in core.layers]),
+                frozen=canonical.dumps([[segment.name, segment.text] for segment in own]),
+                seen=canonical.dumps(known.seen),
+                at=memory.clock(),
+            )
+        )
+        segments = (Segment("core", core.text), *own)
+        return Epoch(number, reason, base, core.tools, segments, known.seen)
+
+
+def load_epoch(connection: Connection, tenant: str, session_id: int, number: int) -> Epoch:
+    """Return a stored epoch."""
+    row = connection.execute(
+        select(epochs).where(epochs.c.session_id == session_id, epochs.c.number == number)
+    ).first()
+    if row is None:
+        raise CorruptError(f"epoch {number} is missing", hint="restore a backup")
+    shared = dict(canonical.loads(row.shared))
+    texts = {
+        layer.sha: layer.body
+        for layer in connection.execute(
+            select(layers).where(layers.c.tenant == tenant, layers.c.sha.in_(shared.values()))
+        )
+    }
+    for name, sha in shared.items():
+        if canonical.sha(texts.get(sha, "")) != sha:
+            raise CorruptError(
+                f"the frozen {name} of epoch {number} do not match their hash",
+                hint="restore a backup",
+            )
+    own = tuple(Segment(name, text) for name, text in canonical.loads(row.frozen))
+    return Epoch(
+        number=number,
+        reason=row.reason,
+        base=row.base,
+        tools=parse_tools(texts[shared["tools"]]),
+        segments=(Segment("core", texts[shared["core"]]), *own),
+        seen=canonical.loads(row.seen),
+    )
+
+
+def load_anchors(connection: Connection, session_id: int, epoch: int) -> dict[str, int]:
+    """Return, for each model, the last entry that it was shown in an epoch."""
+    rows = connection.execute(
+        select(calls.c.model, func.max(calls.c.head))
+        .where(calls.c.session_id == session_id, calls.c.epoch == epoch)
+        .group_by(calls.c.model)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def rebuild(connection: Connection, tenant: str, session_id: int, call: Call) -> Prompt:
+    """Return the prompt of a past call, from the database alone."""
+    epoch = load_epoch(connection, tenant, session_id, call.epoch)
+    view = View(session_id)
+    view.enter(epoch)
+    for record in sessions.load(connection, session_id):
+        if record.seq <= call.head:
+            view.grow(record)
+    return render(epoch, view.shown, tail=call.tail, marks=parse_marks(call.marks))
+
+
+def marks_of(prompt: Prompt) -> str:
+    """Return a prompt's marks as the ledger keeps them."""
+    return marks_text(prompt.marks)
+
+
+def _text(block: dict[str, Any]) -> str:
+    """Return what a block adds to a prompt, for counting."""
+    if block["type"] == "call":
+        return f"{block['name']}{block['arguments']}"
+    if block["type"] == "opaque":
+        return canonical.dumps(block["data"])
+    return str(block["text"])
+
+
+__all__ = ["Core", "Entry", "Turn", "load_anchors", "load_epoch", "rebuild"]
