@@ -18,7 +18,7 @@ from agentmesh.memory import sessions, tables
 from agentmesh.memory.buckets import LIMITS, Bucket, Kind
 from agentmesh.memory.database import Database
 from agentmesh.memory.ledger import Ledger
-from agentmesh.memory.render import prompt_sha
+from agentmesh.memory.render import SHOWN, prompt_sha
 from agentmesh.memory.sessions import Record, View
 from agentmesh.memory.turns import Turn, load_anchors, load_epoch, rebuild
 from agentmesh.prompt import Prompt
@@ -303,7 +303,7 @@ class History:
 
     def entries(self) -> list[Any]:
         """Return what models were shown, oldest first."""
-        return [r.entry for r in self.records() if r.kind in sessions.SHOWN]
+        return [r.entry for r in self.records() if r.kind in SHOWN]
 
     def verify(self) -> int:
         """Check the log against its hash chain and return its length."""
