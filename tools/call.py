@@ -32,6 +32,7 @@ from agentmesh.tools.output import cut, delimit, text_of
 Passthrough = tuple[type[BaseException], ...]
 """Exceptions that are no failures of the tool, such as LangGraph's interrupts."""
 
+_GRACE_S = 1.0
 _MARK_DIGITS = 12
 _ERROR_CHARS = 500
 _FAILURE_CHARS = 2_000
@@ -78,8 +79,11 @@ def run_call(
     with bind_context(context) as bound:
         try:
             checked = _arguments(tool, args, stated, bound)
-            invoke = call or (lambda given: _invoke(tool, call_id, given, config))
-            output = _within(lambda: invoke(checked), stated.timeout_s, own=not _blocks(tool))
+            if call is None and not _blocks(tool):
+                output = _looped(tool, call_id, checked, config, stated.timeout_s)
+            else:
+                invoke = call or (lambda given: _invoke(tool, call_id, given, config))
+                output = _within(lambda: invoke(checked), stated.timeout_s)
         except passthrough:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001  # the boundary
@@ -163,8 +167,6 @@ def _arguments(
 def _invoke(
     tool: BaseTool, call_id: str, args: dict[str, Any], config: RunnableConfig | None
 ) -> Any:
-    if not _blocks(tool):
-        return asyncio.run(_ainvoke(tool, call_id, args, config))
     return tool.invoke(_input(tool, call_id, args), config)
 
 
@@ -205,6 +207,7 @@ def _start(work: Callable[[], Any]) -> Future[Any]:
     No thread pool: the interpreter waits at exit for a pool's threads, one that hangs included.
     """
     future: Future[Any] = Future()
+    future.set_running_or_notify_cancel()  # from here on it cannot be cancelled
     here = contextvars.copy_context()
 
     def run() -> None:
@@ -219,17 +222,32 @@ def _start(work: Callable[[], Any]) -> Future[Any]:
     return future
 
 
-def _within(work: Callable[[], Any], timeout_s: float | None, *, own: bool) -> Any:
-    """Return what `work` gives within its time; `own`: it needs a thread in any case."""
-    if timeout_s is None and not own:
-        return work()
-    future = _start(work)
+def _within(work: Callable[[], Any], timeout_s: float | None) -> Any:
+    return work() if timeout_s is None else _waited(_start(work), timeout_s)
+
+
+def _waited(future: Future[Any], timeout_s: float | None) -> Any:
     try:
         return future.result(timeout_s)
     except FutureTimeout:
         if future.done():
             raise  # the tool's own TimeoutError
         raise _LateError from None
+
+
+def _looped(
+    tool: BaseTool,
+    call_id: str,
+    args: dict[str, Any],
+    config: RunnableConfig | None,
+    timeout_s: float | None,
+) -> Any:
+    """Run an asynchronous tool on a loop and thread of its own, whatever runs on this one."""
+
+    def run() -> Any:
+        return asyncio.run(_awaited(_ainvoke(tool, call_id, args, config), timeout_s))
+
+    return _waited(_start(run), None if timeout_s is None else timeout_s + _GRACE_S)
 
 
 async def _awaited(work: Awaitable[Any], timeout_s: float | None) -> Any:
