@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from agentmesh.tools.caller import CallContext, bind_context, context, idempotency_key
     from agentmesh.tools.declarations import Declaration, declaration, declare, tool
     from agentmesh.tools.journal import Journal, arun_once, keyed, run_once
-    from agentmesh.tools.labels import Label
+    from agentmesh.tools.labels import Label, Permission, permitted
     from agentmesh.tools.schema import schema_tool, spec
     from agentmesh.tools.toolset import Catalogue, catalogue
 
@@ -24,6 +24,7 @@ _HOME = {
     "Declaration": "declarations",
     "Journal": "journal",
     "Label": "labels",
+    "Permission": "labels",
     "Result": "call",
     "arun_call": "call",
     "arun_once": "journal",
@@ -34,6 +35,7 @@ _HOME = {
     "declare": "declarations",
     "idempotency_key": "caller",
     "keyed": "journal",
+    "permitted": "labels",
     "run_call": "call",
     "run_once": "journal",
     "schema_tool": "schema",
@@ -48,6 +50,7 @@ __all__ = [
     "Declaration",
     "Journal",
     "Label",
+    "Permission",
     "Result",
     "arun_call",
     "arun_once",
@@ -58,6 +61,7 @@ __all__ = [
     "declare",
     "idempotency_key",
     "keyed",
+    "permitted",
     "run_call",
     "run_once",
     "schema_tool",

@@ -16,13 +16,12 @@ from agentmesh.errors import ConfigError
 from agentmesh.tools.labels import (
     CONFIDENTIALITIES,
     INTEGRITIES,
+    SIDE_EFFECTS,
     Confidentiality,
     Integrity,
+    SideEffect,
     check,
 )
-
-SideEffect = Literal["none", "local", "external"]
-"""What a call leaves behind: nothing, something that can be undone here, something elsewhere."""
 
 Approval = Literal["never", "always"] | Callable[[dict[str, Any]], bool]
 """When a person must agree; a condition is given the arguments."""
@@ -59,7 +58,7 @@ class Declaration:
     reconcile: Callable[[str], str | None] | None = None
 
     def __post_init__(self) -> None:
-        check("side_effect", self.side_effect, ("none", "local", "external"))
+        check("side_effect", self.side_effect, SIDE_EFFECTS)
         if not callable(self.approval):
             check("approval", self.approval, ("never", "always"))
         check("trust", self.trust, ("trusted", "untrusted"))
