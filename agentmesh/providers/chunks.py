@@ -1,0 +1,99 @@
+"""A streamed answer as chunks that add up to the very message of the whole answer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterator
+from typing import Any
+
+from langchain_core.messages import AIMessageChunk
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.tool import tool_call_chunk
+
+from agentmesh.providers.blocks import VERSION
+from agentmesh.providers.failures import cut_stream
+
+
+class Reader(ABC):
+    """Reads one answer's events; `close` gives the last chunk, or says that the stream was cut."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.done = False
+        self.metadata: dict[str, Any] = {}
+        self.usage: UsageMetadata | None = None
+        self._positions: dict[Hashable, int] = {}
+
+    @abstractmethod
+    def feed(self, event: dict[str, Any]) -> Iterator[AIMessageChunk]:
+        """Yield what an event adds to the message."""
+
+    def close(self, request_id: str) -> AIMessageChunk:
+        """Return the last chunk, with the usage and the reason why the model stopped."""
+        if not self.done:
+            raise cut_stream(self.model)
+        if request_id:
+            self.metadata["request_id"] = request_id
+        return AIMessageChunk(
+            content=[],
+            usage_metadata=self.usage,
+            response_metadata={**VERSION, **self.metadata},
+            chunk_position="last",
+        )
+
+    def at(self, key: Hashable) -> int:
+        """Return the position of the block named `key`; a new one comes after all others."""
+        return self._positions.setdefault(key, len(self._positions))
+
+    def has(self, key: Hashable) -> bool:
+        """Return whether the block named `key` was begun."""
+        return key in self._positions
+
+
+def text_chunk(index: int, text: str, *, phase: str | None = None) -> AIMessageChunk:
+    """Return a piece of text."""
+    block: dict[str, Any] = {"type": "text", "text": text, "index": index}
+    if phase is not None:
+        block["extras"] = {"phase": phase}
+    return _chunk(block)
+
+
+def refusal_chunk(index: int, text: str) -> AIMessageChunk:
+    """Return a piece of a refusal."""
+    return _chunk({"type": "refusal", "refusal": text, "index": index})
+
+
+def reasoning_chunk(
+    index: int, text: str, *, model: str | None = None, data: dict[str, Any] | None = None
+) -> AIMessageChunk:
+    """Return a piece of reasoning; `model` is given once, `data` in pieces that add up."""
+    extras: dict[str, Any] = {}
+    if model is not None:
+        extras["model"] = model
+    if data is not None:
+        extras["data"] = data
+    block: dict[str, Any] = {"type": "reasoning", "reasoning": text, "index": index}
+    return _chunk({**block, "extras": extras} if extras else block)
+
+
+def call_chunk(
+    index: int, arguments: str, *, call_id: str | None = None, name: str | None = None
+) -> AIMessageChunk:
+    """Return a piece of a tool call; its id and name are given once, at its beginning."""
+    block: dict[str, Any] = {
+        "type": "tool_call_chunk",
+        "args": arguments,
+        "index": index,
+        "extras": {"arguments": arguments},
+    }
+    if call_id is not None:
+        block |= {"id": call_id, "name": name}
+    return AIMessageChunk(
+        content=[block],
+        tool_call_chunks=[tool_call_chunk(name=name, args=arguments, id=call_id, index=index)],
+        response_metadata=dict(VERSION),
+    )
+
+
+def _chunk(block: dict[str, Any]) -> AIMessageChunk:
+    return AIMessageChunk(content=[block], response_metadata=dict(VERSION))

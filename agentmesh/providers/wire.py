@@ -1,0 +1,54 @@
+"""What the three APIs' bodies have in common: text without blanks, and clear refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from langchain_core.messages import BaseMessage
+
+from agentmesh import canonical
+from agentmesh.errors import InputError
+from agentmesh.providers.blocks import Block
+
+
+def texts(message: BaseMessage) -> list[Block]:
+    """Return a message's text blocks, with their marks; blank ones hand their mark to the last.
+
+    Vendors refuse blank text, and a body's form must not depend on how a text was given.
+    """
+    content = message.content if isinstance(message.content, list) else [message.content]
+    blocks: list[Block] = []
+    for part in content:
+        block = {"type": "text", "text": part} if isinstance(part, str) else part
+        if block.get("type") != "text":
+            raise InputError(
+                f"a {message.type} message holds a block of type {block.get('type')!r}",
+                hint="only text can be sent",
+            )
+        text = canonical.clean(block["text"])
+        mark = block.get("mark")
+        if not text.strip():
+            if mark and blocks:
+                blocks[-1].setdefault("mark", mark)
+            continue
+        blocks.append({"text": text, "mark": mark} if mark else {"text": text})
+    return blocks
+
+
+def joined(message: BaseMessage) -> str:
+    """Return a message's text as one string."""
+    return "\n\n".join(block["text"] for block in texts(message))
+
+
+def cache_key(messages: Sequence[BaseMessage]) -> str:
+    """Return the cache key that `to_messages` put on the first message ("" for none)."""
+    key = messages[0].additional_kwargs.get("cache_key") if messages else None
+    return str(key or "")
+
+
+def unknown_message(message: BaseMessage) -> InputError:
+    """Return the error for a message that no API has a place for."""
+    return InputError(
+        f"a message of type {message.type!r} cannot be sent",
+        hint="use system, human, ai and tool messages",
+    )
