@@ -1,0 +1,400 @@
+"""The emulator's HTTP: Starlette routes, and a server in a thread on a port of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from types import TracebackType
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from agentmesh.economy.billing import Clock
+from agentmesh.economy.prices import PriceBook
+from agentmesh.economy.tokens import count
+from agentmesh.emulator.anthropic import Messages
+from agentmesh.emulator.bill import Bill
+from agentmesh.emulator.brain import Brain, Fault
+from agentmesh.emulator.chat import Chat
+from agentmesh.emulator.refusal import Refusal
+from agentmesh.emulator.responses import Responses
+from agentmesh.emulator.service import Prepared, Service
+from agentmesh.emulator.wire import Dialect, Event, compact
+from agentmesh.errors import ConfigError
+
+MAX_BODY = 32 * 1024 * 1024
+"""Bytes of the largest request that is read."""
+
+_START_S = 10.0
+_STOP_S = 5.0
+
+
+class _ResetError(Exception):
+    """The connection is to be reset here."""
+
+
+class _Json(Response):
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return compact(content).encode("utf-8", "replace")
+
+
+class Endpoint:
+    """One API's route."""
+
+    def __init__(self, service: Service, dialect: Dialect, clock: Clock, latency_s: float) -> None:
+        self._service = service
+        self._dialect = dialect
+        self._clock = clock
+        self._latency_s = latency_s
+        self._number = 0
+
+    async def __call__(self, request: HttpRequest) -> Response:
+        """Answer a request in the API's own form."""
+        self._number += 1
+        request_id = f"req_{self._number:012d}"
+        at = self._clock()
+        key = _key(request)
+        raw: Any = None
+        try:
+            raw = await _body(request)
+            self._service.admit(key, self._dialect)
+            parsed = self._service.read(self._dialect, raw, key)
+            prepared = await self._service.prepare(self._dialect, parsed, at)
+        except Refusal as refusal:
+            self._service.refuse(self._dialect, raw, key, refusal, request_id, at)
+            return self._refused(refusal, request_id)
+        fault = prepared.fault
+        wait_s = self._latency_s + (fault.delay_s if fault and fault.kind == "delay" else 0.0)
+        if wait_s:
+            await asyncio.sleep(wait_s)
+        if fault and fault.kind in ("reset", "cut", "error", "drip"):
+            return self._faulty(prepared, fault, request_id)
+        self._service.begin(prepared)
+        self._service.charge(prepared)
+        headers = {"request-id": request_id, "x-request-id": request_id}
+        if not parsed.stream:
+            return _Json(self._dialect.body(prepared.reply), headers=headers)
+        events = self._dialect.events(prepared.reply)
+        content = b"".join(map(self._dialect.encode, events))
+        return Response(content, media_type="text/event-stream", headers=headers)
+
+    def _refused(self, refusal: Refusal, request_id: str) -> Response:
+        headers = {"request-id": request_id, "x-request-id": request_id}
+        if refusal.retry_after_s is not None:
+            headers["retry-after"] = f"{refusal.retry_after_s:g}"
+        body = self._dialect.error(refusal, request_id)
+        return _Json(body, status_code=refusal.status, headers=headers)
+
+    def _faulty(self, prepared: Prepared, fault: Fault, request_id: str) -> Response:
+        if prepared.parsed.stream:
+            return StreamingResponse(
+                self._faulty_events(prepared, fault), media_type="text/event-stream"
+            )
+        if fault.kind == "error":
+            refusal = Refusal(fault.message or "Overloaded", status=fault.status)
+            self._service.charge(prepared, 0)
+            return self._refused(refusal, request_id)
+        body = compact(self._dialect.body(prepared.reply)).encode()
+        return StreamingResponse(
+            self._faulty_body(prepared, fault, body), media_type="application/json"
+        )
+
+    async def _faulty_body(
+        self, prepared: Prepared, fault: Fault, body: bytes
+    ) -> AsyncIterator[bytes]:
+        if fault.kind == "reset":
+            raise _ResetError
+        self._service.begin(prepared)
+        self._service.charge(prepared)
+        if fault.kind == "cut":
+            yield body[: len(body) // 2]
+            return
+        step = -(-len(body) // 8)
+        for start in range(0, len(body), step):
+            yield body[start : start + step]
+            await asyncio.sleep(fault.delay_s)
+
+    async def _faulty_events(self, prepared: Prepared, fault: Fault) -> AsyncIterator[bytes]:
+        events = list(self._dialect.events(prepared.reply))
+        last = _first_closing(events)
+        stop = min(last, len(events) // 2 if fault.after is None else fault.after)
+        if fault.kind == "reset" and stop == 0:
+            raise _ResetError
+        self._service.begin(prepared)
+        if fault.kind == "drip":
+            self._service.charge(prepared)
+            for event in events:
+                yield self._dialect.encode(event)
+                await asyncio.sleep(fault.delay_s)
+            return
+        sent = events[:stop]
+        self._service.charge(prepared, count("".join(event.text for event in sent)))
+        for event in sent:
+            yield self._dialect.encode(event)
+        if fault.kind == "reset":
+            await asyncio.sleep(0.01)
+            raise _ResetError
+        if fault.kind == "error":
+            refusal = Refusal(fault.message or "Overloaded", status=fault.status)
+            yield self._dialect.encode(self._dialect.error_event(refusal))
+
+
+def _first_closing(events: list[Event]) -> int:
+    """Return the index of the first event that tells how the answer ended."""
+    for index, event in enumerate(events):
+        body = event.body
+        if event.name in ("message_delta", "response.completed", "response.incomplete"):
+            return index
+        if body.get("choices") and body["choices"][0].get("finish_reason"):
+            return index
+    return len(events) - 1
+
+
+def _key(request: HttpRequest) -> str:
+    key = request.headers.get("x-api-key", "")
+    if not key:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        key = token if scheme.lower() == "bearer" else ""
+    return key.strip()
+
+
+async def _body(request: HttpRequest) -> Any:
+    if int(request.headers.get("content-length") or 0) > MAX_BODY:
+        raise Refusal("Request exceeds the maximum size", status=413)
+    content = await request.body()
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise Refusal(f"The request body is not valid JSON: {error}") from error
+
+
+class _Resettable:
+    """Lets a response end in a reset of its connection, and keeps the server quiet about it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        held: list[Message] = []
+
+        async def late(message: Message) -> None:
+            # the head waits for the first bytes, so that a reset can come before it
+            if message["type"] == "http.response.start":
+                held.append(message)
+                return
+            while held:
+                await send(held.pop(0))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, late)
+        except _ResetError:
+            transport = send.__self__.transport  # type: ignore[attr-defined]  # uvicorn's cycle
+            sock = transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            transport.abort()
+
+
+def application(
+    service: Service, clock: Clock = time.time, latency_s: float = 0.0
+) -> ASGIApp:
+    """Return the ASGI application that serves `service`."""
+    dialects: Mapping[str, Dialect] = {
+        "/v1/messages": Messages(),
+        "/v1/responses": Responses(),
+        "/v1/chat/completions": Chat(),
+    }
+
+    async def count_tokens(request: HttpRequest) -> Response:
+        dialect = dialects["/v1/messages"]
+        try:
+            raw = await _body(request)
+            service.admit(_key(request), dialect)
+            if isinstance(raw, dict):
+                raw = {"max_tokens": 1, **raw}
+            parsed = service.read(dialect, raw, _key(request))
+        except Refusal as refusal:
+            return _Json(dialect.error(refusal, "req_count"), status_code=refusal.status)
+        return _Json({"input_tokens": sum(block.tokens for block in parsed.blocks)})
+
+    async def models(request: HttpRequest) -> Response:
+        rows = [
+            {
+                "id": name,
+                "object": "model",
+                "type": "model",
+                "created": 0,
+                "created_at": "1970-01-01T00:00:00Z",
+                "display_name": name,
+                "owned_by": "emulator",
+            }
+            for name in service.model_names()
+        ]
+        ids = [row["id"] for row in rows]
+        return _Json(
+            {
+                "object": "list",
+                "data": rows,
+                "has_more": False,
+                "first_id": ids[0] if ids else None,
+                "last_id": ids[-1] if ids else None,
+            }
+        )
+
+    async def bills(request: HttpRequest) -> Response:
+        return _Json([bill.as_dict() for bill in list(service.bills)])
+
+    async def reset(request: HttpRequest) -> Response:
+        service.reset()
+        return JSONResponse({"reset": True})
+
+    routes = [
+        *(
+            Route(path, Endpoint(service, dialect, clock, latency_s).__call__, methods=["POST"])
+            for path, dialect in dialects.items()
+        ),
+        Route("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
+        Route("/v1/models", models),
+        Route("/emulator/bills", bills),
+        Route("/emulator/reset", reset, methods=["POST"]),
+    ]
+    return _Resettable(Starlette(routes=routes))
+
+
+class Emulator:
+    """A running emulator: where it listens, and what it has charged.
+
+    Use it as a context manager; `agentmesh.testing.emulator` makes one.
+    """
+
+    def __init__(
+        self,
+        brain: Brain | Mapping[str, Brain],
+        *,
+        clock: Clock = time.time,
+        prices: PriceBook | None = None,
+        keys: Iterable[str] | None = None,
+        models: Iterable[str] | None = None,
+        latency_s: float = 0.0,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        self._service = Service(
+            brain,
+            clock=clock,
+            prices=prices,
+            keys=None if keys is None else frozenset(keys),
+            models=None if models is None else frozenset(models),
+        )
+        if latency_s < 0:
+            raise ConfigError(f"latency_s is {latency_s!r}", hint="give seconds, zero or more")
+        self._app = application(self._service, clock, latency_s)
+        self._host = host
+        self._port = port
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+        self._socket: socket.socket | None = None
+
+    @property
+    def url(self) -> str:
+        """The base URL for Anthropic's SDK."""
+        return f"http://{self._host}:{self._port}"
+
+    @property
+    def openai_url(self) -> str:
+        """The base URL for OpenAI's SDK and for compatible clients."""
+        return f"{self.url}/v1"
+
+    @property
+    def bills(self) -> list[Bill]:
+        """The bills so far, in the order in which the responses began."""
+        return self._service.bills
+
+    @property
+    def errors(self) -> list[Exception]:
+        """What brains raised; the clients saw status 500."""
+        return self._service.errors
+
+    def reset(self) -> None:
+        """Forget bills and caches."""
+        self._service.reset()
+
+    def start(self) -> None:
+        """Listen, and return once requests are answered."""
+        if self._thread is not None:
+            raise ConfigError("the emulator runs already", hint="make another one")
+        sock = _listen(self._host, self._port)
+        self._socket = sock
+        self._port = sock.getsockname()[1]
+        config = uvicorn.Config(
+            self._app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            timeout_graceful_shutdown=1,
+            ws="none",
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, args=([sock],), name="agentmesh-emulator", daemon=True
+        )
+        self._thread.start()
+        deadline = time.monotonic() + _START_S
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                raise ConfigError(
+                    f"the emulator did not start on {self.url}", hint="try another port"
+                )
+            time.sleep(0.002)
+
+    def stop(self) -> None:
+        """Stop listening, and return once the thread has ended."""
+        if self._server is not None:
+            self._server.should_exit = True
+        if self._thread is not None:
+            self._thread.join(_STOP_S)
+        if self._socket is not None:
+            self._socket.close()
+        self._server = self._thread = self._socket = None
+
+    def __enter__(self) -> Emulator:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror}",
+            hint="choose another port, or 0 for any free one",
+        ) from error
+    sock.listen(128)
+    return sock
