@@ -100,6 +100,7 @@ class Memory:
         blocks: list[dict[str, Any]],
         kind: str = "user",
         opening: str = "",
+        claim: str = "",
         wait_s: float = BUSY_WAIT_S,
     ) -> Turn:
         """Begin a turn: take the session's lease and log what the user said.
@@ -111,6 +112,7 @@ class Memory:
             blocks: the message.
             kind: `user`, or `blocked` for a message that no model shall see.
             opening: what the agent said first, logged when the session is made.
+            claim: names the run that opens it, for `abandon`.
             wait_s: how long to wait for a turn of this session that is still running.
 
         Raises:
@@ -121,6 +123,7 @@ class Memory:
         _name("session", session)
         _name("user", user)
         turn = self._wait_for_lease(session, user, agent, wait_s)
+        turn.claim = claim
         turn.close_unfinished()
         if turn.number == 1 and opening:
             turn.add("assistant", [{"type": "text", "text": opening}])
@@ -128,23 +131,27 @@ class Memory:
         turn.flush()
         return turn
 
-    def reopen_turn(self, *, session: str, user: str, wait_s: float = BUSY_WAIT_S) -> Turn | None:
+    def reopen_turn(
+        self, *, session: str, user: str, claim: str = "", wait_s: float = BUSY_WAIT_S
+    ) -> Turn | None:
         """Take up a session's unfinished turn; None if its last turn is finished."""
         turn = self._wait_for_lease(session, user, "", wait_s, reopen=True)
+        turn.claim = claim
         if turn.records and turn.records[-1].kind != "end":
             return turn
         turn.flush("idle")
         return None
 
-    def turn(self, session: str, fence: int) -> Turn:
-        """Return the running turn that this process holds under a fencing number."""
+    def live(self, session: str, fence: int) -> Turn | None:
+        """Return the turn that this process holds under a fencing number, or None."""
         turn = self._live.get(session)
-        if turn is None or turn.fence != fence:
-            raise BusyError(
-                f"this process no longer holds the turn of session {session!r}",
-                hint="resume the session",
-            )
-        return turn
+        return turn if turn is not None and turn.fence == fence else None
+
+    def abandon(self, session: str, claim: str) -> None:
+        """End the turn that a run has left open; nothing if it has ended, waits or is not its."""
+        turn = self._live.get(session)
+        if turn is not None and claim and turn.claim == claim:
+            turn.abandon()
 
     def verify(self, session: str | None = None) -> Verified:
         """Check every log against its hash chain and rebuild every call's prompt.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -13,7 +14,7 @@ from agentmesh import canonical
 from agentmesh.economy.planner import place_marks
 from agentmesh.economy.semantics import semantics
 from agentmesh.economy.tokens import count
-from agentmesh.errors import CorruptError
+from agentmesh.errors import CorruptError, StoreError
 from agentmesh.memory import ledger, sessions
 from agentmesh.memory.buckets import Kind, facts
 from agentmesh.memory.epochs import (
@@ -78,6 +79,7 @@ class Turn:
         self.agent = agent
         self.number = number
         self.fence = fence
+        self.claim = ""
         self.view = view
         self._memory = memory
         self._head = view.head
@@ -203,6 +205,13 @@ class Turn:
         """Say that the turn is over: from here on nothing can be added to it."""
         self.add("end", [], step, status=status)
         self.flush("idle")
+
+    def abandon(self) -> None:
+        """End the turn as failed and free its lease; quietly, if it is no longer this one's."""
+        memory = self._memory
+        if memory.live(self.session, self.fence) is self:
+            with suppress(StoreError):
+                self.finish("failed")
 
     def wait(self) -> None:
         """Give the lease back while a person decides; the turn stays unfinished."""
