@@ -22,7 +22,7 @@ from agentmesh.providers.chunks import Reader, call_chunk, reasoning_chunk, text
 from agentmesh.providers.failures import failure, told_failure
 from agentmesh.providers.ids import CallIds
 from agentmesh.providers.usage import from_anthropic
-from agentmesh.providers.wire import texts, unknown_message
+from agentmesh.providers.wire import mark_of, texts, unknown_message
 
 OPENING = "(the conversation begins)"
 """Stands where a log starts with the assistant: the API wants the user to speak first."""
@@ -155,7 +155,7 @@ def _result(message: ToolMessage, ids: CallIds) -> Block:
         result["content"] = [{"type": "text", "text": block["text"]} for block in blocks]
     if message.status == "error":
         result["is_error"] = True
-    return _marked(result, blocks[-1] if blocks else {})
+    return _marked(result, {"mark": mark_of(message)})
 
 
 def _text(block: Block) -> Block:

@@ -153,7 +153,7 @@ class _Items:
         return items if any(item["type"] in ("message", "function_call") for item in items) else []
 
     def _result(self, message: ToolMessage) -> Block:
-        blocks = wire.texts(message) or [{"text": EMPTY}]
+        blocks = wire.texts(message) or [{"text": EMPTY, "mark": wire.mark_of(message)}]
         return {
             "type": "function_call_output",
             "call_id": self._ids.result(message.tool_call_id),

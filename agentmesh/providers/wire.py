@@ -35,6 +35,13 @@ def texts(message: BaseMessage) -> list[Block]:
     return blocks
 
 
+def mark_of(message: BaseMessage) -> str | None:
+    """Return the mark at the end of a message, blank as it may be."""
+    parts = message.content if isinstance(message.content, list) else []
+    marks = [part["mark"] for part in parts if isinstance(part, dict) and part.get("mark")]
+    return marks[-1] if marks else None
+
+
 def joined(message: BaseMessage) -> str:
     """Return a message's text as one string."""
     return "\n\n".join(block["text"] for block in texts(message))
