@@ -275,7 +275,7 @@ def _success(
     text = cut(text_of(content), stated.max_chars)
     if stated.trust == "untrusted":
         text = _delimited(text, tool, call_id, bound)
-    return Result(text, error, final=stated.final and not error, raw=output)
+    return Result(text, error, final=not error and stated.ends_turn(text), raw=output)
 
 
 def _delimited(text: str, tool: BaseTool, call_id: str, bound: CallContext) -> str:

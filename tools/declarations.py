@@ -34,7 +34,8 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 class Declaration:
     """What a tool does, who may call it, and what its answer is worth.
 
-    `final`: its result ends the turn without another model call. `strict`: arguments are
+    `final`: its result ends the turn without another model call, always or where a function of
+    the result says so. `strict`: arguments are
     checked against the schema before the call. `trust`, `confidentiality`: of its output.
     `accepts`: the lowest integrity of what the turn has read with which it may run at all.
     `sends`: the highest confidentiality of it that may leave through this tool.
@@ -48,7 +49,7 @@ class Declaration:
     timeout_s: float | None = 30.0
     max_chars: int = 20_000
     trust: Literal["trusted", "untrusted"] = "trusted"
-    final: bool = False
+    final: bool | Callable[[str], bool] = False
     strict: bool = True
     tiers: frozenset[str] | None = None
     agents: frozenset[str] | None = None
@@ -80,6 +81,10 @@ class Declaration:
             if names is not None:
                 object.__setattr__(self, name, frozenset(names))
 
+    def ends_turn(self, result: str) -> bool:
+        """Whether this result of the tool is the turn's last word."""
+        return self.final(result) if callable(self.final) else self.final
+
     def needs_approval(self, args: dict[str, Any]) -> bool:
         """Whether a person must agree to a call with `args`; a condition that fails says yes."""
         if not callable(self.approval):
@@ -99,7 +104,7 @@ class Terms(TypedDict, total=False):
     timeout_s: float | None
     max_chars: int
     trust: Literal["trusted", "untrusted"]
-    final: bool
+    final: bool | Callable[[str], bool]
     strict: bool
     tiers: frozenset[str] | set[str] | None
     agents: frozenset[str] | set[str] | None

@@ -117,4 +117,4 @@ def _asked(stated: Declaration, key: str) -> Result | Literal["never ran"] | Non
     if stated.reconcile is None:
         return None
     answer = stated.reconcile(key)
-    return "never ran" if answer is None else Result(answer, final=stated.final)
+    return "never ran" if answer is None else Result(answer, final=stated.ends_turn(answer))
