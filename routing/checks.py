@@ -51,9 +51,7 @@ def arguments(draft: Draft, context: CheckContext) -> str | None:
     return None
 
 
-def run_checks(
-    checks: Iterable[Check], draft: Draft, context: CheckContext
-) -> Failure | None:
+def run_checks(checks: Iterable[Check], draft: Draft, context: CheckContext) -> Failure | None:
     """Return the first failure of `draft`, or None if every check lets it pass."""
     for check in checks:
         reason = check(draft, context)
@@ -74,11 +72,11 @@ def _argument_problem(call: DraftCall, schema: dict[str, Any]) -> str | None:
         return f"{call.name}: the arguments are not JSON ({error})"
     if not isinstance(value, dict):
         return f"{call.name}: the arguments are {type(value).__name__}, not an object"
-    error = next(iter(_validator(canonical.dumps(schema)).iter_errors(value)), None)
-    if error is None:
+    problem = next(iter(_validator(canonical.dumps(schema)).iter_errors(value)), None)
+    if problem is None:
         return None
-    where = "/".join(str(part) for part in error.absolute_path)
-    message = error.message if len(error.message) < 200 else error.message[:197] + "..."
+    where = "/".join(str(part) for part in problem.absolute_path)
+    message = problem.message if len(problem.message) < 200 else problem.message[:197] + "..."
     return f"{call.name}: {where + ': ' if where else ''}{message}"
 
 

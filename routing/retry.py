@@ -199,7 +199,9 @@ class _Loop:
             return None
         if self._limits.requests <= 0:
             return None
-        backoff = min(self._policy.longest_wait_s, self._policy.first_wait_s * 2 ** (self._sent - 1))
+        backoff = min(
+            self._policy.longest_wait_s, self._policy.first_wait_s * 2 ** (self._sent - 1)
+        )
         wait = error.retry_after_s
         if wait is None:
             wait = backoff * (0.5 + self._jitter() / 2)

@@ -1,0 +1,337 @@
+"""Stage 2: a calibrated logistic regression over words, characters and structure.
+
+scikit-learn fits it; what is kept and asked are plain arrays, so a decision takes well under a
+millisecond, a stored model holds no code, and every probability can be explained by its parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agentmesh.errors import ConfigError
+from agentmesh.routing.features import GRAMS, SURFACE, readable, surface
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+STATE_VERSION = 1
+
+
+class Weight(NamedTuple):
+    """One feature's part in a decision: its weight times its value, in log-odds."""
+
+    feature: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a classifier is made: n-gram ranges, vocabulary bounds, inverse regularisation `c`."""
+
+    words: tuple[int, int] = (1, 2)
+    chars: tuple[int, int] = (3, 4)
+    max_features: int = 60_000
+    min_df: int = 1
+    c: float = 10.0
+    balanced: bool = False
+    folds: int = 5
+
+    def __post_init__(self) -> None:
+        if not self.c > 0:
+            raise ConfigError(f"c={self.c!r}", hint="the inverse regularisation is above 0")
+        if self.folds < 2:
+            raise ConfigError(f"folds={self.folds!r}", hint="calibration needs 2 folds or more")
+
+
+class TextClassifier:
+    """Probabilities of labels for a text.
+
+    Example:
+        model = TextClassifier.fit(["where is my order", "prove it"], ["simple", "reasoning"])
+        model.probabilities(["where is it"])[0]
+    """
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self.state = state
+        self.labels: tuple[str, ...] = tuple(state["labels"])
+        self._vocabularies = [Vocabulary(**part) for part in state["vocabularies"]]
+        self._blocks: list[Floats] = state["blocks"]
+        self._intercept: Floats = state["intercept"]
+        self._temperature = float(state["temperature"])
+
+    @classmethod
+    def fit(
+        cls,
+        texts: Sequence[str],
+        labels: Sequence[str],
+        *,
+        recipe: Recipe | None = None,
+        groups: Sequence[str] | None = None,
+    ) -> TextClassifier:
+        """Train and calibrate on `texts`; rows of one group never calibrate each other."""
+        return cls.cross_fit(texts, labels, recipe=recipe, groups=groups).model
+
+    @classmethod
+    def cross_fit(
+        cls,
+        texts: Sequence[str],
+        labels: Sequence[str],
+        *,
+        recipe: Recipe | None = None,
+        groups: Sequence[str] | None = None,
+    ) -> Fitted:
+        """Do as `fit`, and return the scores of rows by models that had not seen them, too."""
+        import numpy as np
+
+        recipe = recipe or Recipe()
+        check_rows(texts, labels)
+        names = sorted(set(labels))
+        vocabularies, design = _design(texts, recipe)
+        target = np.array([names.index(label) for label in labels])
+        logits = _out_of_fold(design, target, recipe, groups)
+        lines = _fit_lines(design, target, recipe)
+        model = cls(
+            {
+                "version": STATE_VERSION,
+                "labels": names,
+                "vocabularies": [vocabulary.state() for vocabulary in vocabularies],
+                "blocks": _split(lines.weights, [len(v.idf) for v in vocabularies]),
+                "intercept": lines.intercept,
+                "temperature": temperature(logits, target),
+            }
+        )
+        return Fitted(model, logits)
+
+    def logits(self, texts: Sequence[str]) -> Floats:
+        """Return uncalibrated scores, one row per text, one column per label."""
+        import numpy as np
+
+        scores: Floats = np.array([self._logits(readable(text)) for text in texts])
+        return scores.reshape(len(texts), len(self.labels))
+
+    def _logits(self, text: str) -> Floats:
+        total = self._intercept + surface(text) @ self._blocks[-1]
+        for vocabulary, block in zip(self._vocabularies, self._blocks[:-1], strict=True):
+            columns, values = vocabulary.weigh(text)
+            total = total + values @ block[columns]
+        scores: Floats = total
+        return scores
+
+    def probabilities(self, texts: Sequence[str]) -> Floats:
+        """Return calibrated probabilities, one row per text, one column per label."""
+        return self.calibrated(self.logits(texts))
+
+    def calibrated(self, logits: Floats) -> Floats:
+        """Return the probabilities that belong to `logits`."""
+        return softmax(logits / self._temperature)
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """Return the most probable label of each text."""
+        return [self.labels[i] for i in self.logits(texts).argmax(axis=1)]
+
+    def explain(self, text: str, label: str, *, top: int = 8) -> list[Weight]:
+        """Return the features that speak most for and against `label`, strongest first."""
+        if label not in self.labels:
+            raise ConfigError(f"no label {label!r}", hint=f"labels are {', '.join(self.labels)}")
+        column = self.labels.index(label)
+        read = readable(text)
+        parts = [
+            Weight(name, value * float(block[column] - block.mean()))
+            for name, value, block in zip(SURFACE, surface(read), self._blocks[-1], strict=True)
+        ]
+        for vocabulary, block in zip(self._vocabularies, self._blocks[:-1], strict=True):
+            for i, value in zip(*vocabulary.weigh(read), strict=True):
+                weight = float(value * (block[i, column] - block[i].mean()))
+                parts.append(Weight(repr(vocabulary.terms[i]), weight))
+        return sorted((p for p in parts if p.weight), key=lambda p: -abs(p.weight))[:top]
+
+
+class Fitted(NamedTuple):
+    """A trained classifier, and its rows' out-of-fold logits (columns as its labels)."""
+
+    model: TextClassifier
+    logits: Floats
+
+
+def check_rows(texts: Sequence[str], labels: Sequence[object]) -> None:
+    """Refuse training rows that cannot be learned from, saying why."""
+    if len(texts) != len(labels):
+        raise ConfigError(
+            f"{len(texts)} texts but {len(labels)} labels", hint="every row needs both"
+        )
+    if any(label is None or label == "" for label in labels):
+        row = next(i for i, label in enumerate(labels) if label in (None, ""))
+        raise ConfigError(f"row {row} has no label", hint="label it or leave it out")
+    if len(set(labels)) < 2:
+        found = next(iter(labels), None)
+        raise ConfigError(
+            f"one class only: every label is {found!r}" if len(labels) else "no rows to train on",
+            hint="give examples of at least two labels",
+        )
+
+
+def softmax(logits: Floats) -> Floats:
+    """Return probabilities of rows of logits."""
+    import numpy as np
+
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: Floats = raised / raised.sum(axis=1, keepdims=True)
+    return shares
+
+
+def temperature(logits: Floats, target: NDArray[np.int_]) -> float:
+    """Return the divisor of the logits under which `target` is most likely."""
+    import numpy as np
+    from scipy.optimize import minimize_scalar
+
+    rows = np.arange(len(target))
+
+    def loss(log_t: float) -> float:
+        scaled = logits / np.exp(log_t)
+        scaled = scaled - scaled.max(axis=1, keepdims=True)
+        return float(np.mean(np.log(np.exp(scaled).sum(axis=1)) - scaled[rows, target]))
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+
+
+class Vocabulary:
+    """The pieces that count, and how much: TF-IDF with logarithmic counts, of length 1."""
+
+    def __init__(self, grams: str, shortest: int, longest: int, terms: str, idf: Floats) -> None:
+        self.grams, self.shortest, self.longest = grams, shortest, longest
+        self.terms = terms.split("\n")
+        self.idf = idf
+        self._cut = GRAMS[grams]
+        self._columns = {term: i for i, term in enumerate(self.terms)}
+        if len(self.terms) != len(idf):
+            raise ValueError(f"{len(self.terms)} terms but {len(idf)} weights")
+
+    def state(self) -> dict[str, Any]:
+        """Return what the constructor takes."""
+        return {
+            "grams": self.grams,
+            "shortest": self.shortest,
+            "longest": self.longest,
+            "terms": "\n".join(self.terms),
+            "idf": self.idf,
+        }
+
+    def weigh(self, text: str) -> tuple[NDArray[np.int_], Floats]:
+        """Return the columns of the known pieces of `text`, and their values."""
+        import numpy as np
+
+        known = self._columns
+        counts: dict[int, int] = {}
+        for piece in self._cut(text, self.shortest, self.longest):
+            column = known.get(piece)
+            if column is not None:
+                counts[column] = counts.get(column, 0) + 1
+        columns = np.fromiter(counts, dtype=np.int64, count=len(counts))
+        values = np.fromiter(counts.values(), dtype=np.float64, count=len(counts))
+        values = (np.log(values) + 1) * self.idf[columns]
+        length = float(np.sqrt(values @ values))
+        return columns, values / length if length else values
+
+
+def _design(texts: Sequence[str], recipe: Recipe) -> tuple[list[Vocabulary], Any]:
+    """Return the vocabularies of `texts`, and their sparse matrix with the surface at its end."""
+    import numpy as np
+    from scipy.sparse import csr_matrix, hstack
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    read = [readable(text) for text in texts]
+    vocabularies, parts = [], []
+    for name, (shortest, longest) in {"words": recipe.words, "chars": recipe.chars}.items():
+        vectorizer = TfidfVectorizer(
+            analyzer=lambda text: GRAMS[name](text, shortest, longest),
+            sublinear_tf=True,
+            max_features=recipe.max_features,
+            min_df=recipe.min_df,
+        )
+        parts.append(vectorizer.fit_transform(read))
+        terms = "\n".join(vectorizer.get_feature_names_out())
+        vocabularies.append(Vocabulary(name, shortest, longest, terms, vectorizer.idf_))
+    parts.append(csr_matrix(np.array([surface(text) for text in read])))
+    return vocabularies, hstack(parts, format="csr")
+
+
+class _Lines(NamedTuple):
+    """One line per class: `weights` is classes by features."""
+
+    weights: Floats
+    intercept: Floats
+
+
+def _fit_lines(design: Any, target: NDArray[np.int_], recipe: Recipe) -> _Lines:
+    """Fit one logistic regression per class (a single one for two classes).
+
+    The dual solver is some thirty times faster than a multinomial one where there are more
+    features than rows, and the temperature makes probabilities of either.
+    """
+    import numpy as np
+    from sklearn.linear_model import LogisticRegression
+
+    classes = int(target.max()) + 1
+    weights, intercepts = [], []
+    for i in range(classes) if classes > 2 else (1,):
+        model = LogisticRegression(
+            C=recipe.c,
+            solver="liblinear",
+            dual=True,
+            class_weight="balanced" if recipe.balanced else None,
+            tol=1e-2,
+            max_iter=1000,
+            random_state=0,
+        ).fit(design, target == i)
+        weights.append(model.coef_[0])
+        intercepts.append(model.intercept_[0])
+    if classes == 2:
+        weights, intercepts = (
+            [-weights[0] / 2, weights[0] / 2],
+            [
+                -intercepts[0] / 2,
+                intercepts[0] / 2,
+            ],
+        )
+    return _Lines(np.array(weights), np.array(intercepts))
+
+
+def _out_of_fold(
+    design: Any, target: NDArray[np.int_], recipe: Recipe, groups: Sequence[str] | None
+) -> Floats:
+    import numpy as np
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    classes = int(target.max()) + 1
+    logits = np.zeros((len(target), classes))
+    units = np.arange(len(target)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    folds = min(recipe.folds, len(set(units.tolist())))
+    if folds < 2:
+        raise ConfigError("all rows are one group", hint="training needs at least two groups")
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
+    for train, test in _quietly(splitter, design, target, units):
+        present, dense = np.unique(target[train], return_inverse=True)
+        if len(present) > 1:
+            lines = _fit_lines(design[train], dense, recipe)
+            logits[np.ix_(test, present)] = design[test] @ lines.weights.T + lines.intercept
+    return logits
+
+
+def _quietly(splitter: Any, design: Any, target: Any, units: Any) -> Any:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a rare class has fewer rows than folds
+        return list(splitter.split(design, target, units))
+
+
+def _split(coefficients: Floats, widths: Sequence[int]) -> list[Floats]:
+    import numpy as np
+
+    edges = np.cumsum(widths)
+    return [np.ascontiguousarray(part.T) for part in np.split(coefficients, edges, axis=1)]

@@ -1,0 +1,264 @@
+"""The router: what may enter, and which tier takes the next step, with the reason in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from agentmesh.errors import ConfigError, TurnError
+from agentmesh.routing.escalation import escalate
+from agentmesh.routing.rules import Rule, Rules
+from agentmesh.routing.steps import KINDS, Decision, Kind, Stage, Step, TierFacts, Verdict
+
+if TYPE_CHECKING:
+    from agentmesh.routing.classifier import TextClassifier
+    from agentmesh.routing.seeds import Example
+    from agentmesh.routing.spam import SpamFilter
+
+NEED: Mapping[Kind, float] = {
+    "simple": 0.0,
+    "formatting": 0.0,
+    "tool": 0.0,
+    "spam": 0.0,
+    "off-topic": 0.0,
+    "creative": 0.5,
+    "complex": 1.0,
+    "reasoning": 1.0,
+}
+"""How far up the tiers a kind needs to go: 0 is the cheapest, 1 the top."""
+
+MAX_CHARS = 100_000
+"""Longer messages are refused before anything reads them."""
+
+
+class Reading(NamedTuple):
+    """What the classifier makes of a text: probabilities of the kinds, and the spam log-odds."""
+
+    probabilities: dict[str, float]
+    spam_margin: float
+
+
+class Router:
+    """Blocks spam and picks tiers: rules first, then the classifier, then the capable tier.
+
+    `bar` is the probability with which the chosen tier must suffice. Nothing here calls a model.
+
+    Example:
+        router = Router.auto()
+        router.admit("You won a prize! Call 09061 701461 now", first=True).allowed   # False
+        router.route(Step("Where is my order?"), tiers).tier                         # "student"
+    """
+
+    def __init__(
+        self,
+        rules: Rules | None = None,
+        classifier: TextClassifier | None = None,
+        *,
+        spam: SpamFilter | None = None,
+        bar: float = 0.6,
+        need: Mapping[Kind, float] = NEED,
+        max_chars: int = MAX_CHARS,
+    ) -> None:
+        if not 0 < bar <= 1:
+            raise ConfigError(f"bar={bar!r}", hint="give a probability above 0, such as 0.6")
+        if max_chars < 1:
+            raise ConfigError(f"max_chars={max_chars!r}", hint="give a number of characters")
+        for kind, share in need.items():
+            if kind not in KINDS or not 0 <= share <= 1:
+                raise ConfigError(
+                    f"need[{kind!r}]={share!r}",
+                    hint=f"give each of {', '.join(KINDS)} a number within 0 and 1",
+                )
+        self.rules = Rules.shipped() if rules is None else rules
+        self.classifier, self.spam = classifier, spam
+        self.bar, self.max_chars = bar, max_chars
+        self.need = {**NEED, **need}
+        self._read = lru_cache(maxsize=256)(self._read_anew)
+
+    @classmethod
+    def auto(cls) -> Router:
+        """Return the router trained from the shipped examples; trained once per process."""
+        return _auto()
+
+    @classmethod
+    def train(
+        cls,
+        examples: Sequence[Example],
+        *,
+        rules: Rules | None = None,
+        false_alarm_rate: float = 0.01,
+        bar: float = 0.6,
+        need: Mapping[Kind, float] = NEED,
+    ) -> Router:
+        """Return a router trained on `examples`; labels are request kinds.
+
+        `false_alarm_rate` bounds, with 95% confidence, the share of harmless messages that the
+        spam filter blocks. Without spam among the examples only the rules block.
+        """
+        from agentmesh.routing.classifier import TextClassifier
+        from agentmesh.routing.spam import SPAM, SpamFilter
+
+        rules = Rules.shipped() if rules is None else rules
+        texts, labels = [row.text for row in examples], [row.label for row in examples]
+        for i, label in enumerate(labels):
+            if label not in KINDS:
+                raise ConfigError(
+                    f"example {i} has the kind {label!r}", hint=f"kinds are {', '.join(KINDS)}"
+                )
+        groups = [row.group or str(i) for i, row in enumerate(examples)]
+        fitted = TextClassifier.cross_fit(texts, labels, groups=groups)
+        spam = None
+        if SPAM in labels:
+            spam = SpamFilter.calibrate(
+                fitted, texts, labels, rules, false_alarm_rate=false_alarm_rate
+            )
+        return cls(rules, fitted.model, spam=spam, bar=bar, need=need)
+
+    def admit(self, text: str, *, first: bool = True) -> Verdict:
+        """Return whether a customer's message may enter; costs no model call.
+
+        Only the `first` message of a conversation is judged strictly: later ones are answers to
+        the agent's own questions, and a block there does more harm than a spared call is worth.
+        """
+        if len(text) > self.max_chars:
+            reason = f"the message has {len(text)} characters, {self.max_chars} are allowed"
+            return Verdict(False, "too-large", 1.0, "rules", reason)
+        if not text.strip():
+            return Verdict(False, "empty", 1.0, "rules", "the message is empty")
+        if rule := self.rules.match(text, "block"):
+            return Verdict(False, rule.kind, 1.0, "rules", f"the rule {rule.name!r} matches")
+        reading = self._read(text)
+        if reading is None or self.spam is None:
+            return Verdict(True, "simple", 0.0, "rules", "no rule blocks it")
+        chance = self.spam.probability(reading.spam_margin)
+        if self.spam.blocks(text, reading.spam_margin, self.rules, first=first):
+            cue = self.rules.match(text, "cue")
+            reason = f"reads like spam ({chance:.0%}), with {cue.name if cue else 'no cue'!r}"
+            return Verdict(False, "spam", chance, "classifier", reason)
+        kinds = {k: p for k, p in reading.probabilities.items() if k != "spam"}
+        kind = max(kinds, key=kinds.__getitem__)
+        return Verdict(True, kind, kinds[kind], "classifier", f"reads like a {kind} request")
+
+    def route(self, step: Step, tiers: Sequence[TierFacts]) -> Decision:
+        """Return the tier for `step`; a failed step goes up, and the top's failure is an error."""
+        order = _checked(tiers)
+        if step.failures:
+            return self._escalated(step, order)
+        available = [tier for tier in order if tier.available] or [order[-1]]
+        if rule := self.rules.match(step.text):
+            return self._by_rule(rule, available)
+        reading = self._read(step.text)
+        if reading is None:
+            return _decision(available[-1], "fallback", "no stage could decide", "complex", {})
+        return self._by_reading(reading, available)
+
+    def suffices(self, reading: Reading, position: int, count: int) -> float:
+        """Return the probability that tier `position` of `count` (cheapest first) is enough."""
+        reach = 1.0 if count < 2 else position / (count - 1)
+        enough = [p for k, p in reading.probabilities.items() if self.need[k] <= reach]  # type: ignore[index]  # labels are kinds
+        return min(1.0, sum(enough))
+
+    def save(self, path: str | Path) -> None:
+        """Write the router to one file that holds no code."""
+        from agentmesh.routing import store
+
+        store.save(
+            path,
+            {
+                "rules": self.rules.text,
+                "classifier": self.classifier.state if self.classifier else None,
+                "spam": self.spam.state() if self.spam else None,
+                "bar": self.bar,
+                "need": dict(self.need),
+                "max_chars": self.max_chars,
+            },
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Router:
+        """Read a router that `save` wrote; a foreign or tampered file is refused."""
+        from agentmesh.routing import store
+        from agentmesh.routing.classifier import TextClassifier
+        from agentmesh.routing.spam import SpamFilter
+
+        state = store.load(path)
+        try:
+            return cls(
+                Rules.parse(state["rules"], source=str(path)),
+                TextClassifier(state["classifier"]) if state["classifier"] else None,
+                spam=SpamFilter(**state["spam"]) if state["spam"] else None,
+                bar=state["bar"],
+                need=state["need"],
+                max_chars=state["max_chars"],
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(
+                f"the router file {str(path)!r} is incomplete: {error!r}",
+                hint="train it again: agentmesh route train",
+            ) from error
+
+    def _read_anew(self, text: str) -> Reading | None:
+        if self.classifier is None or not text.strip():
+            return None
+        from agentmesh.routing.spam import SPAM
+
+        logits = self.classifier.logits([text])
+        shares = self.classifier.calibrated(logits)[0]
+        labels = self.classifier.labels
+        margin = float(logits[0, labels.index(SPAM)]) if SPAM in labels else -50.0
+        return Reading(dict(zip(labels, map(float, shares), strict=True)), margin)
+
+    def _escalated(self, step: Step, order: Sequence[TierFacts]) -> Decision:
+        last = step.failures[-1]
+        tier = escalate(step.failures, order)
+        if tier is None:
+            raise TurnError(
+                f"every tier failed; the last one, {last.tier!r}, on the check {last.check!r}: "
+                f"{last.reason}",
+                hint="add a more capable tier or a fallback reply",
+            )
+        reason = f"{last.tier} failed the check {last.check!r}: {last.reason}"
+        return _decision(tier, "escalation", reason, "complex", {})
+
+    def _by_rule(self, rule: Rule, available: Sequence[TierFacts]) -> Decision:
+        need = {"cheapest": 0.0, "top": 1.0}.get(rule.tier, self.need[rule.kind])
+        tier = available[_position(need, len(available))]
+        return _decision(tier, "rules", f"the rule {rule.name!r} matches", rule.kind, {})
+
+    def _by_reading(self, reading: Reading, available: Sequence[TierFacts]) -> Decision:
+        kind = max(reading.probabilities, key=reading.probabilities.__getitem__)
+        for i, tier in enumerate(available):
+            chance = self.suffices(reading, i, len(available))
+            if chance >= self.bar or tier is available[-1]:
+                reason = f"reads like a {kind} request; {tier.name} suffices with {chance:.0%}"
+                return _decision(tier, "classifier", reason, kind, reading.probabilities)
+        raise AssertionError("unreachable: the last tier is always taken")
+
+
+@cache
+def _auto() -> Router:
+    from agentmesh.routing.seeds import seeds
+
+    return Router.train(seeds())
+
+
+def _checked(tiers: Sequence[TierFacts]) -> list[TierFacts]:
+    if not tiers:
+        raise ConfigError("there is no tier to route to", hint="give at least one tier")
+    names = [tier.name for tier in tiers]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two tiers are named {name!r}", hint="rename one of them")
+    return sorted(tiers, key=lambda tier: tier.rank)
+
+
+def _position(need: float, count: int) -> int:
+    return next(i for i in range(count) if count == 1 or i / (count - 1) >= need)
+
+
+def _decision(
+    tier: TierFacts, stage: Stage, reason: str, kind: str, probabilities: Mapping[str, float]
+) -> Decision:
+    return Decision(tier.name, stage, reason, kind, dict(probabilities))
