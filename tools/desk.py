@@ -1,0 +1,693 @@
+"""The hands of a support desk: orders, returns, refunds, tickets, help articles, hand-over.
+
+What a customer may see and do is decided here and not in a prompt: every query is scoped to the
+verified customer of the call's context, every limit of the shop's policy is checked before a row
+is written, and every write happens once per idempotency key, together with its row in the table
+`desk_actions`, which is also the desk's record of who did what.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Literal
+
+from langchain_core.tools import BaseTool, StructuredTool, ToolException
+from pydantic import Field
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.exc import ArgumentError, IntegrityError
+
+from agentmesh import canonical
+from agentmesh.errors import ConfigError
+from agentmesh.tools import context, declare
+from agentmesh.tools.desk_schema import ADDRESS, DeskSchema, Part, TableMap, reflect
+
+__all__ = ["Desk", "DeskSchema", "Limits", "TableMap"]
+
+Reason = Literal["damaged", "wrong_item", "missing", "late", "lost", "changed_mind", "goodwill"]
+Status = Literal["any", "processing", "shipped", "delivered", "cancelled"]
+Topic = Literal["order", "payment", "product", "complaint", "account", "other"]
+Row = Mapping[str, Any]
+
+OrderNumber = Annotated[
+    str, Field(min_length=1, max_length=40, description="The order's number, as the shop wrote it")
+]
+AT_FAULT = frozenset({"damaged", "wrong_item", "missing"})
+"""Reasons that are the shop's fault: the return window does not bind them."""
+
+ACTIONS = Table(
+    "desk_actions",
+    MetaData(),
+    Column("key", String(200), primary_key=True),
+    Column("tool", String(80), nullable=False),
+    Column("customer", String(80), nullable=False),
+    Column("session", String(200), nullable=False),
+    Column("arguments", Text, nullable=False),
+    Column("result", Text, nullable=False),
+    Column("at", String(40), nullable=False),
+)
+"""One row for each thing that the desk did; the only table that it brings along."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the desk may do: amounts in cents, windows in days."""
+
+    refund_cents: int = 15_000
+    return_days: int = 30
+    warranty_days: int = 730
+    currency: str = "EUR"
+
+    def __post_init__(self) -> None:
+        for name in ("refund_cents", "return_days", "warranty_days"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 0:
+                raise ConfigError(
+                    f"the desk's limit {name} must be a whole number, not {value!r}",
+                    hint="amounts are in cents: 150.00 is 15000",
+                )
+
+
+def _money(cents: int) -> str:
+    return f"{Decimal(cents) / 100:.2f}"
+
+
+def _cents(amount: float) -> int:
+    try:
+        cents = Decimal(str(amount)) * 100
+    except InvalidOperation as error:
+        raise ToolException(f"{amount!r} is no amount of money") from error
+    if not cents.is_finite() or cents != int(cents) or cents <= 0:
+        raise ToolException(f"{amount!r} is no amount of money: give euros and cents, like 12.90")
+    return int(cents)
+
+
+def _day(value: object) -> date | None:
+    """Return a database's date, timestamp or ISO text as a date."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, datetime):
+        return value.date()
+    return value if isinstance(value, date) else date.fromisoformat(str(value)[:10])
+
+
+def _like(column: Column[Any], value: str) -> object:
+    """Return `value` as the column's own type, so that an index on it is used."""
+    try:
+        return column.type.python_type(value)
+    except (NotImplementedError, TypeError, ValueError):
+        return value
+
+
+def _engine(database: str | Engine) -> Engine:
+    if isinstance(database, Engine):
+        return database
+    try:
+        engine = create_engine(database)
+    except (ArgumentError, ModuleNotFoundError) as error:
+        raise ConfigError(
+            f"not a database URL: {database!r} ({str(error).splitlines()[0]})",
+            hint="for example sqlite:///shop.db or postgresql+psycopg://user@host/shop",
+        ) from error
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _patient)
+    return engine
+
+
+def _patient(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA busy_timeout=60000")
+
+
+class Desk:
+    """A support desk over one database; `tools()` are its hands, ready for an agent.
+
+    `clock` gives the time, in UTC; `schema` says where the rows are.
+
+    Example:
+        desk = Desk("sqlite:///shop.db", limits=Limits(refund_cents=10_000))
+        agent = Agent("support", tools=desk.tools(), ...)
+    """
+
+    def __init__(
+        self,
+        database: str | Engine,
+        *,
+        schema: DeskSchema | None = None,
+        limits: Limits | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.engine = _engine(database)
+        self.schema = schema or DeskSchema()
+        self.limits = limits or Limits()
+        self._clock = clock
+        self._parts = reflect(self.engine, self.schema)
+        self._owns_engine = not isinstance(database, Engine)
+        ACTIONS.create(self.engine, checkfirst=True)
+
+    def close(self) -> None:
+        """Close the connections of a desk that was opened from a URL."""
+        if self._owns_engine:
+            self.engine.dispose()
+
+    def tools(self) -> list[BaseTool]:
+        """Return the desk's tools, declared: what reads, what writes, what needs approval."""
+        reads: list[Callable[..., str]] = [
+            self.my_account,
+            self.list_orders,
+            self.order_status,
+            self.find_product,
+        ]
+        writes: list[Callable[..., str]] = [
+            self.change_address,
+            self.cancel_order,
+            self.return_item,
+            self.open_ticket,
+        ]
+        return [
+            *(_tool(read, side_effect="none", idempotent=True) for read in reads),
+            _tool(self.search_help, side_effect="none", idempotent=True),
+            *(_tool(write, side_effect="external", idempotent=True) for write in writes),
+            _tool(self.hand_over, side_effect="external", idempotent=True),
+            _tool(
+                self.refund,
+                side_effect="external",
+                idempotent=True,
+                approval=self.refund_needs_approval,
+            ),
+        ]
+
+    # What a customer may look at.
+
+    def my_account(self) -> str:
+        """Show the customer's own name, email address and postal address."""
+        with self.engine.connect() as db:
+            me = self._me(db)
+        return canonical.dumps({"name": me["name"], "email": me["email"], "address": _address(me)})
+
+    def list_orders(
+        self,
+        status: Annotated[Status, Field(description="Only orders in this state")] = "any",
+        limit: Annotated[int, Field(ge=1, le=20, description="How many, newest first")] = 5,
+    ) -> str:
+        """List the customer's own orders, newest first: number, state, date, total and articles.
+
+        Use it when the customer gives no order number.
+        """
+        orders = self._parts["orders"]
+        with self.engine.connect() as db:
+            me = self._me(db)
+            query = select(*orders.labels).where(orders["customer"] == me["id"])
+            if status != "any":
+                query = query.where(orders["status"] == self._word(status))
+            query = query.order_by(orders["placed_on"].desc(), orders["id"].desc()).limit(limit)
+            found = [self._brief(db, dict(row)) for row in db.execute(query).mappings()]
+        return canonical.dumps({"orders": found})
+
+    def order_status(self, order: OrderNumber) -> str:
+        """Show one order of the customer: state, dates, parcel, lines, address, refunds, returns.
+
+        Read it before you say anything about an order, and before you change, cancel, return or
+        refund one.
+        """
+        with self.engine.connect() as db:
+            row = self._order(db, order)
+            return canonical.dumps(self._full(db, row))
+
+    def find_product(
+        self,
+        words: Annotated[
+            str, Field(min_length=2, max_length=80, description="Words of the product's name")
+        ],
+    ) -> str:
+        """Find products by words of their name: price, stock and category, at most five."""
+        products = self._parts["products"]
+        query = select(*products.labels).order_by(products["name"]).limit(5)
+        for word in words.split()[:5]:
+            query = query.where(products["name"].icontains(word, autoescape=True))
+        with self.engine.connect() as db:
+            rows = list(db.execute(query).mappings())
+        found = [
+            {
+                "product": str(row["id"]),
+                "name": row["name"],
+                "price": _money(row["price_cents"]),
+                **{role: row[role] for role in ("category", "stock") if role in row},
+            }
+            for row in rows
+        ]
+        return canonical.dumps({"products": found, "currency": self.limits.currency})
+
+    def search_help(
+        self,
+        question: Annotated[
+            str, Field(min_length=2, max_length=200, description="The question, in key words")
+        ],
+    ) -> str:
+        """Search the shop's help articles: shipping, hours, payment, care, warranty, sizes."""
+        articles = self._parts["articles"]
+        words = {word for word in _words(question) if len(word) > 2}
+        matches = [
+            column.icontains(word, autoescape=True)
+            for word in sorted(words)
+            for column in (articles["title"], articles["body"])
+        ]
+        if not matches:
+            return canonical.dumps({"articles": []})
+        with self.engine.connect() as db:
+            query = select(*articles.labels).where(or_(*matches))
+            rows = [dict(row) for row in db.execute(query).mappings()]
+        ranked = sorted(rows, key=lambda row: (-_score(row, words), str(row["id"])))
+        return canonical.dumps(
+            {"articles": [{"title": row["title"], "body": row["body"]} for row in ranked[:2]]}
+        )
+
+    # What a customer may have done.
+
+    def change_address(
+        self,
+        street: Annotated[str, Field(min_length=3, max_length=120, description="With number")],
+        postcode: Annotated[str, Field(min_length=3, max_length=12)],
+        city: Annotated[str, Field(min_length=2, max_length=80)],
+        country: Annotated[
+            str, Field(max_length=2, description="Two letters, such as DE; empty: as before")
+        ] = "",
+        order: Annotated[
+            str, Field(max_length=40, description="Only this order; empty: the account")
+        ] = "",
+    ) -> str:
+        """Change where an order goes, if it has not been shipped, or the account's address.
+
+        An order that is under way keeps its address.
+        """
+        new = {"street": street, "postcode": postcode, "city": city, "country": country.upper()}
+        if not country:
+            del new["country"]
+
+        def effect(db: Connection, me: Row) -> Row:
+            if not order:
+                self._update(db, self._parts["customers"], me["id"], new)
+                return {"changed": "account", "address": {**_address(me), **new}}
+            row = self._order(db, order, lock=True)
+            self._only(row, ("processing",), "the address can be changed until it is shipped")
+            self._update(db, self._parts["orders"], row["id"], new)
+            return {"changed": str(row["id"]), "address": {**_address(row), **new}}
+
+        return self._act("change_address", {**new, "order": order}, effect)
+
+    def cancel_order(
+        self,
+        order: OrderNumber,
+        reason: Annotated[str, Field(max_length=200, description="In the customer's words")] = "",
+    ) -> str:
+        """Cancel an order that has not been shipped, and pay back all that was paid for it."""
+
+        def effect(db: Connection, me: Row) -> Row:
+            row = self._order(db, order, lock=True)
+            self._only(row, ("processing",), "only an order that is not shipped can be cancelled")
+            paid = self._paid(db, row) - self._refunded(db, row)
+            self._update(db, self._parts["orders"], row["id"], {"status": self._word("cancelled")})
+            if paid > 0:
+                self._add_refund(db, row, paid, "cancelled")
+            return {
+                "cancelled": str(row["id"]),
+                "refunded": _money(paid),
+                "currency": self.limits.currency,
+            }
+
+        return self._act("cancel_order", {"order": order, "reason": reason}, effect)
+
+    def return_item(
+        self,
+        order: OrderNumber,
+        product: Annotated[
+            str, Field(min_length=1, max_length=40, description="As in the order's lines")
+        ],
+        reason: Annotated[Reason, Field(description="Why it comes back")],
+        quantity: Annotated[int, Field(ge=1, le=100)] = 1,
+    ) -> str:
+        """Announce the return of an article and send the customer a label.
+
+        Possible after delivery, within the return window; damaged or wrong articles within the
+        warranty.
+        """
+
+        def effect(db: Connection, me: Row) -> Row:
+            row = self._order(db, order, lock=True)
+            self._only(row, ("delivered",), "an article can be returned once it is delivered")
+            self._in_window(row, reason)
+            line = self._line(db, row, product)
+            left = line["quantity"] - self._returned(db, row, line["product"])
+            if quantity > left:
+                raise ToolException(
+                    f"{left} of {product!r} in order {row['id']!s} can still be returned"
+                )
+            returns = self._parts["returns"]
+            values = {
+                "order": row["id"],
+                "product": line["product"],
+                "quantity": quantity,
+                "reason": reason,
+                "status": "announced",
+                "created_on": self._today(returns["created_on"]),
+            }
+            added = db.execute(insert(returns.table).values(returns.row(values)))
+            return {
+                "return": str(_new_id(added)),
+                "order": str(row["id"]),
+                "product": str(line["product"]),
+                "quantity": quantity,
+                "label": "sent by email",
+            }
+
+        arguments = {"order": order, "product": product, "reason": reason, "quantity": quantity}
+        return self._act("return_item", arguments, effect)
+
+    def refund(
+        self,
+        order: OrderNumber,
+        amount: Annotated[
+            float, Field(gt=0, le=100_000, description="In the shop's currency, such as 24.90")
+        ],
+        reason: Reason,
+    ) -> str:
+        """Pay back part or all of what an order cost, to the customer's payment method.
+
+        Never more than was paid. What the customer no longer wants must have come back first.
+        A larger sum is put before a person on its own; do not split it.
+        """
+        cents = _cents(amount)
+
+        def effect(db: Connection, me: Row) -> Row:
+            row = self._order(db, order, lock=True)
+            if self._state(row) == "processing":
+                raise ToolException(f"order {row['id']!s} is not shipped: cancel it instead")
+            left = self._paid(db, row) - self._refunded(db, row)
+            if cents > left:
+                raise ToolException(
+                    f"order {row['id']!s} has {_money(left)} left to refund, not {_money(cents)}"
+                )
+            if reason == "changed_mind" and not self._came_back(db, row):
+                raise ToolException(
+                    f"nothing of order {row['id']!s} has come back yet: announce a return first"
+                )
+            number = self._add_refund(db, row, cents, reason)
+            return {
+                "refund": number,
+                "order": str(row["id"]),
+                "amount": _money(cents),
+                "currency": self.limits.currency,
+                "arrives": "within 5 working days",
+            }
+
+        return self._act("refund", {"order": order, "amount": amount, "reason": reason}, effect)
+
+    def refund_needs_approval(self, arguments: Mapping[str, Any]) -> bool:
+        """Say whether a refund is beyond the limit, together with what the order got before.
+
+        Summed by order, so that a large refund cannot be split into small ones. Arguments that
+        cannot be understood need approval.
+        """
+        try:
+            cents = _cents(arguments["amount"])
+            with self.engine.connect() as db:
+                row = self._find_order(db, str(arguments["order"]))
+                before = self._refunded(db, row) if row else 0
+        except (KeyError, ToolException):
+            return True
+        return cents + before > self.limits.refund_cents
+
+    def open_ticket(
+        self,
+        topic: Topic,
+        text: Annotated[
+            str, Field(min_length=5, max_length=2000, description="What is wanted, in full")
+        ],
+        order: Annotated[str, Field(max_length=40, description="If it is about one")] = "",
+    ) -> str:
+        """Write down a matter that the desk settles later; the customer gets its number."""
+
+        def effect(db: Connection, me: Row) -> Row:
+            return {"ticket": self._add_ticket(db, me, order, topic, text, person=False)}
+
+        return self._act("open_ticket", {"topic": topic, "text": text, "order": order}, effect)
+
+    def hand_over(
+        self,
+        summary: Annotated[
+            str,
+            Field(min_length=5, max_length=2000, description="All that the colleague must know"),
+        ],
+        topic: Topic = "other",
+        order: Annotated[str, Field(max_length=40, description="If it is about one")] = "",
+    ) -> str:
+        """Hand the conversation over to a person, with a summary; the customer gets a number."""
+
+        def effect(db: Connection, me: Row) -> Row:
+            number = self._add_ticket(db, me, order, topic, summary, person=True)
+            return {"ticket": number, "answer": "by email within one working day"}
+
+        return self._act("hand_over", {"summary": summary, "topic": topic, "order": order}, effect)
+
+    # Rows, always of the verified customer.
+
+    def _me(self, db: Connection) -> Row:
+        user = context().user
+        if not user:
+            raise ToolException("no verified customer in this conversation")
+        customers = self._parts["customers"]
+        query = select(*customers.labels).where(customers["id"] == _like(customers["id"], user))
+        row = db.execute(query).mappings().first()
+        if row is None:
+            raise ToolException("this conversation's customer has no account in the shop")
+        return dict(row)
+
+    def _order(self, db: Connection, number: str, *, lock: bool = False) -> Row:
+        """Return an order of the customer; another customer's is as unknown as none at all."""
+        me = self._me(db)
+        row = self._find_order(db, number, lock=lock)
+        if row is None or row["customer"] != me["id"]:
+            raise ToolException(f"this customer has no order {number!r}")
+        return row
+
+    def _find_order(self, db: Connection, number: str, *, lock: bool = False) -> Row | None:
+        orders = self._parts["orders"]
+        wanted = _like(orders["id"], number.strip().lstrip("#").upper())
+        query = select(*orders.labels).where(orders["id"] == wanted)
+        row = db.execute(query.with_for_update() if lock else query).mappings().first()
+        return None if row is None else dict(row)
+
+    def _lines(self, db: Connection, order: Row) -> list[Row]:
+        lines, products = self._parts["lines"], self._parts["products"]
+        query = (
+            select(*lines.labels, products["name"].label("name"))
+            .join_from(lines.table, products.table, lines["product"] == products["id"])
+            .where(lines["order"] == order["id"])
+            .order_by(lines["id"])
+        )
+        return [dict(row) for row in db.execute(query).mappings()]
+
+    def _line(self, db: Connection, order: Row, product: str) -> Row:
+        for line in self._lines(db, order):
+            if product.strip().casefold() in (
+                str(line["product"]).casefold(),
+                line["name"].casefold(),
+            ):
+                return line
+        raise ToolException(f"order {order['id']!s} has no article {product!r}")
+
+    def _paid(self, db: Connection, order: Row) -> int:
+        goods = sum(line["quantity"] * line["price_cents"] for line in self._lines(db, order))
+        return int(goods + (order.get("shipping_cents") or 0))
+
+    def _refunded(self, db: Connection, order: Row) -> int:
+        refunds = self._parts["refunds"]
+        query = select(func.coalesce(func.sum(refunds["cents"]), 0))
+        return int(db.execute(query.where(refunds["order"] == order["id"])).scalar_one())
+
+    def _returns(self, db: Connection, order: Row) -> list[Row]:
+        returns = self._parts["returns"]
+        query = select(*returns.labels).where(returns["order"] == order["id"])
+        return [dict(row) for row in db.execute(query.order_by(returns["id"])).mappings()]
+
+    def _returned(self, db: Connection, order: Row, product: object) -> int:
+        return sum(row["quantity"] for row in self._returns(db, order) if row["product"] == product)
+
+    def _came_back(self, db: Connection, order: Row) -> bool:
+        return any(row["status"] == "received" for row in self._returns(db, order))
+
+    # How rows are shown.
+
+    def _brief(self, db: Connection, order: Row) -> Row:
+        return {
+            "order": str(order["id"]),
+            "status": self._state(order),
+            "placed_on": str(_day(order["placed_on"])),
+            "total": _money(self._paid(db, order)),
+            "articles": [line["name"] for line in self._lines(db, order)],
+        }
+
+    def _full(self, db: Connection, order: Row) -> Row:
+        delivered = _day(order["delivered_on"])
+        until = delivered + timedelta(days=self.limits.return_days) if delivered else None
+        parcel = {role: order[role] for role in ("carrier", "tracking") if order.get(role)}
+        days = {
+            role: str(_day(order[role]))
+            for role in ("placed_on", "shipped_on", "delivered_on")
+            if order[role]
+        }
+        return {
+            "order": str(order["id"]),
+            "status": self._state(order),
+            **days,
+            **parcel,
+            **({"returnable_until": str(until)} if until else {}),
+            "as_of": str(self._clock().date()),
+            "lines": [
+                {
+                    "product": str(line["product"]),
+                    "name": line["name"],
+                    "quantity": line["quantity"],
+                    "price": _money(line["price_cents"]),
+                }
+                for line in self._lines(db, order)
+            ],
+            "shipping": _money(order.get("shipping_cents") or 0),
+            "total": _money(self._paid(db, order)),
+            "refunded": _money(self._refunded(db, order)),
+            "currency": self.limits.currency,
+            "returns": [
+                {role: str(row[role]) for role in ("product", "quantity", "reason", "status")}
+                for row in self._returns(db, order)
+            ],
+            "address": _address(order),
+        }
+
+    def _state(self, order: Row) -> str:
+        words = {theirs: ours for ours, theirs in self.schema.statuses.items()}
+        return words.get(str(order["status"]), str(order["status"]))
+
+    def _word(self, status: str) -> str:
+        return self.schema.statuses.get(status, status)
+
+    # How rows are written: once per key.
+
+    def _act(self, tool: str, arguments: Row, effect: Callable[[Connection, Row], Row]) -> str:
+        """Run `effect` in one transaction with its action row, or return what it did before."""
+        key = context().idempotency_key or uuid.uuid4().hex
+        try:
+            with self.engine.begin() as db:
+                me = self._me(db)
+                claim = {
+                    "key": key,
+                    "tool": tool,
+                    "customer": str(me["id"]),
+                    "session": context().session,
+                    "arguments": canonical.dumps(arguments),
+                    "result": "",
+                    "at": self._clock().isoformat(),
+                }
+                db.execute(insert(ACTIONS).values(claim))
+                result = canonical.dumps(effect(db, me))
+                done = update(ACTIONS).where(ACTIONS.c.key == key)
+                db.execute(done.values(result=result))
+                return result
+        except IntegrityError:
+            before = self._before(key)
+            if before is None:
+                raise
+            return before
+
+    def _before(self, key: str) -> str | None:
+        with self.engine.connect() as db:
+            query = select(ACTIONS.c.result).where(ACTIONS.c.key == key)
+            found: str | None = db.execute(query).scalar()
+            return found
+
+    def _update(self, db: Connection, part: Part, key: object, values: Row) -> None:
+        db.execute(update(part.table).where(part["id"] == key).values(part.row(values)))
+
+    def _add_refund(self, db: Connection, order: Row, cents: int, reason: str) -> str:
+        refunds = self._parts["refunds"]
+        values = {
+            "order": order["id"],
+            "cents": cents,
+            "reason": reason,
+            "created_on": self._today(refunds["created_on"]),
+        }
+        return str(_new_id(db.execute(insert(refunds.table).values(refunds.row(values)))))
+
+    def _add_ticket(
+        self, db: Connection, me: Row, order: str, topic: str, text: str, *, person: bool
+    ) -> str:
+        tickets = self._parts["tickets"]
+        values = {
+            "customer": me["id"],
+            "order": self._order(db, order)["id"] if order else None,
+            "topic": topic,
+            "text": canonical.clean(text),
+            "for_person": person,
+            "created_on": self._today(tickets["created_on"]),
+        }
+        return str(_new_id(db.execute(insert(tickets.table).values(tickets.row(values)))))
+
+    def _today(self, column: Column[Any]) -> object:
+        """Return now in the column's own type: a date, a timestamp or ISO text."""
+        now = self._clock()
+        kind = column.type.python_type
+        if kind is datetime:
+            return now
+        return now.date() if kind is date else now.date().isoformat()
+
+    # What the policy allows.
+
+    def _only(self, order: Row, states: tuple[str, ...], rule: str) -> None:
+        if self._state(order) not in states:
+            raise ToolException(f"order {order['id']!s} is {self._state(order)}: {rule}")
+
+    def _in_window(self, order: Row, reason: str) -> None:
+        limit = self.limits.warranty_days if reason in AT_FAULT else self.limits.return_days
+        delivered = _day(order["delivered_on"])
+        last = delivered + timedelta(days=limit) if delivered else None
+        if last is not None and self._clock().date() > last:
+            raise ToolException(f"order {order['id']!s} could be returned until {last}")
+
+
+def _tool(run: Callable[..., str], **declaration: Any) -> BaseTool:
+    made = StructuredTool.from_function(run)
+    return declare(made, **declaration)
+
+
+def _address(row: Row) -> dict[str, str]:
+    return {role: str(row[role]) for role in ADDRESS}
+
+
+def _new_id(result: Any) -> object:
+    return result.inserted_primary_key[0]
+
+
+def _words(text: str) -> list[str]:
+    return "".join(c if c.isalnum() else " " for c in text.casefold()).split()
+
+
+def _score(article: Row, words: set[str]) -> int:
+    """Count the question's words in an article; the title's count three times."""
+    title, body = set(_words(article["title"])), set(_words(article["body"]))
+    return sum(3 * (word in title) + (word in body) for word in words)
