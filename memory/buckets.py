@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Connection, and_, insert, or_, select, update
-from sqlalchemy.exc import IntegrityError
 
 from agentmesh import canonical
 from agentmesh.economy.tokens import count
 from agentmesh.errors import ConflictError, InputError
+from agentmesh.memory import tombstones
+from agentmesh.memory.database import insert_once
 from agentmesh.memory.tables import bucket_items, buckets
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ LIMITS: dict[Kind, int] = {"org": 4_000, "profile": 2_000, "task": 4_000}
 """Tokens that a bucket may hold."""
 
 _KEY = re.compile(r"\w[\w.\-]{0,127}")
+_AUTHOR_CHARS = 256
 _ATTEMPTS = 1_000
 
 
@@ -110,7 +112,8 @@ class Bucket:
 
     def item(self, key: str) -> Item | None:
         """Return the version that holds now, or None."""
-        return next((item for item in self.items() if item.key == key), None)
+        current = bucket_items.c.superseded_by.is_(None), bucket_items.c.value.is_not(None)
+        return next(iter(self._select(bucket_items.c.key == key, *current)), None)
 
     def items(self) -> list[Item]:
         """Return what holds now, sorted by key."""
@@ -148,12 +151,19 @@ class Bucket:
         """
         if source not in TRUST:
             raise InputError(f"unknown source {source!r}", hint=f"one of {', '.join(TRUST)}")
+        if trust is not None and trust not in _MARK and trust != "trusted":
+            raise InputError(f"unknown trust {trust!r}", hint="trusted, user or untrusted")
         if value is None:
             raise InputError(f"{key!r} cannot be None", hint="use delete() to remove an item")
-        return self._write(key, value, source, author, trust or TRUST[source], expect)
+        trust = trust or TRUST[source]
+        if expect is None and (held := self._held(key, value, source, author, trust)):
+            return held
+        return self._write(key, value, source, author, trust, expect)
 
     def delete(self, key: str, *, source: Source = "developer", author: str = "") -> None:
         """Remove a fact; its versions stay on record until erased."""
+        if source not in TRUST:
+            raise InputError(f"unknown source {source!r}", hint=f"one of {', '.join(TRUST)}")
         if self.item(key) is not None:
             self._write(key, None, source, author, TRUST[source], None)
 
@@ -171,6 +181,18 @@ class Bucket:
         raise ConflictError(
             f"{key!r} changed {_ATTEMPTS} times while it was updated", hint="try again later"
         )
+
+    def _held(self, key: str, value: Any, source: str, author: str, trust: str) -> Item | None:
+        """Return the version that says just this already: a model need not be told again."""
+        held = self.item(key)
+        same = held is not None and (held.source, held.author, held.trust) == (
+            source,
+            author,
+            trust,
+        )
+        if held is None or not same:
+            return None
+        return held if canonical.dumps(held.value) == canonical.dumps(value) else None
 
     def _select(self, *where: Any) -> list[Item]:
         query = (
@@ -191,10 +213,11 @@ class Bucket:
     def _write(
         self, key: str, value: Any, source: str, author: str, trust: str, expect: int | None
     ) -> Item:
-        if not _KEY.fullmatch(key):
+        if not isinstance(key, str) or not _KEY.fullmatch(key):
             raise InputError(
-                f"{key!r} is not a key", hint="letters, digits, '_', '.' and '-', at most 128"
+                f"{key!r:.80} is not a key", hint="letters, digits, '_', '.' and '-', at most 128"
             )
+        author = canonical.clean(author)[:_AUTHOR_CHARS]
         text = None if value is None else canonical.clean(canonical.dumps(value))
         draft = Item(
             key=key,
@@ -271,19 +294,18 @@ class Bucket:
         )
         row = connection.execute(raise_it).first()
         if row is None:
-            try:
-                with connection.begin_nested():
-                    connection.execute(
-                        insert(buckets).values(
-                            tenant=self._tenant,
-                            kind=self._kind,
-                            owner=self._owner,
-                            revision=0,
-                            tokens=0,
-                        )
-                    )
-            except IntegrityError:
-                pass  # another writer made it between the two statements
+            names = {"profile": "user", "task": "session"}
+            named = {names[self._kind]: self._owner} if self._kind in names else {}
+            tombstones.refuse(connection, self._tenant, **named)
+            insert_once(
+                connection,
+                buckets,
+                tenant=self._tenant,
+                kind=self._kind,
+                owner=self._owner,
+                revision=0,
+                tokens=0,
+            )
             row = connection.execute(raise_it).one()
         return row.id, row.revision, row.tokens
 

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+import hashlib
+import os
+import random
+import sqlite3
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from agentmesh.errors import ConfigError, StoreError, missing_extra
+from agentmesh.memory.group import GroupCommit
 
 T = TypeVar("T")
 
 BUSY_TIMEOUT_MS = 60_000
 POOL_SIZE = 64
-BATCH = 64
+ATTEMPTS = 8
+"""Tries of a PostgreSQL transaction that lost a deadlock or its connection before its commit."""
+
+_PRAGMAS = (
+    f"busy_timeout={BUSY_TIMEOUT_MS}",
+    "journal_mode=WAL",
+    "synchronous=NORMAL",
+    "foreign_keys=ON",
+    "secure_delete=ON",
+)
 
 
 class Database:
@@ -33,115 +49,84 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = _parse(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.in_memory = self.is_sqlite and self.url.database in (None, "", ":memory:")
+        self.in_memory = self.is_sqlite and _in_memory(self.url)
         self.engine = _engine(self.url, in_memory=self.in_memory)
-        self._queue: deque[_Job[Any]] = deque()
-        self._mutex = threading.Lock()
-        self._led = False
+        self._immediate = self.engine.execution_options(immediate=True)
+        self._group = GroupCommit(self._transaction)
+        if hasattr(os, "register_at_fork"):
+            _opened.add(self)
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a read transaction and return its result."""
         if self.in_memory:
             return self.write(work)
-        with _errors(), self.engine.connect() as connection:
-            return work(connection)
+        return self._again(lambda: self._read(work))
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction, all of it or nothing, and return its result.
 
-        An exception that `work` raises rolls back its own writes only.
+        An exception that `work` raises rolls back its own writes only. `work` may run again
+        after it was rolled back, so it changes nothing but the database.
         """
-        if not self.is_sqlite:
-            with _errors(), self.engine.begin() as connection:
-                return work(connection)
-        job = _Job(work)
-        if not self._enqueue(job):
-            try:
-                job.signal.wait()
-            except BaseException:
-                self._leave(job)
-                raise
-        if not job.finished:
-            self._lead()
-        return job.result()
+        if self.is_sqlite:
+            return self._group.run(work)
+        return self._again(lambda: self._write(work))
 
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
 
-    def _enqueue(self, job: _Job[Any]) -> bool:
-        """Queue the job; true if its caller is to lead the next batch."""
-        with self._mutex:
-            self._queue.append(job)
-            leads, self._led = not self._led, True
-            return leads
+    def after_fork(self) -> None:
+        """Leave the parent's connections and queue alone; called in the child."""
+        self._group.reset()
+        if not self.in_memory:
+            self.engine.dispose(close=False)
 
-    def _leave(self, job: _Job[Any]) -> None:
-        """Take an interrupted caller's job out and pass on the lead if it was just given it."""
-        with self._mutex:
-            if job in self._queue:
-                self._queue.remove(job)
-                if job.signal.is_set():
-                    self._pass_on()
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with _errors(), self._immediate.begin() as connection:
+            yield connection
 
-    def _pass_on(self) -> None:
-        if self._queue:
-            self._queue[0].signal.set()
-        else:
-            self._led = False
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        with _errors(), self.engine.connect() as connection:
+            return work(connection)
 
-    def _lead(self) -> None:
-        """Run all that wait, up to a batch, in one transaction, then let the next caller lead."""
-        with self._mutex:
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
+    def _write(self, work: Callable[[Connection], T]) -> T:
+        committing = False
         try:
-            with _errors(), self._immediate() as connection, connection.begin():
-                for job in batch:
-                    job.run(connection, alone=len(batch) == 1)
-        except BaseException as error:
-            for job in batch:
-                job.error = job.error or error
-            if not isinstance(error, Exception):
-                raise
-        finally:
-            for job in batch:
-                job.finished = True
-                job.signal.set()
-            with self._mutex:
-                self._pass_on()
+            with self.engine.begin() as connection:
+                value = work(connection)
+                committing = True
+        except SQLAlchemyError as error:
+            # With its commit under way the outcome is unknown: such a write is not tried again.
+            cause = getattr(error, "orig", None) if committing else error
+            raise translate(error) from cause
+        return value
 
-    def _immediate(self) -> Connection:
-        return self.engine.connect().execution_options(immediate=True)
+    def _again(self, attempt: Callable[[], T]) -> T:
+        """Return what `attempt` returns, tried again after a deadlock or a lost connection."""
+        for number in range(1, ATTEMPTS):
+            try:
+                return attempt()
+            except StoreError as error:
+                if not _passing(error.__cause__):
+                    raise
+                time.sleep(random.uniform(0, 0.01 * 2**number))
+        return attempt()
 
 
-class _Job(Generic[T]):
-    """One queued write and what became of it."""
+def insert_once(connection: Connection, table: Table, **values: Any) -> None:
+    """Insert a row unless one with its key is there already."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    connection.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
 
-    def __init__(self, work: Callable[[Connection], T]) -> None:
-        self.work = work
-        self.signal = threading.Event()  # the work is done, or its caller is to lead
-        self.finished = False
-        self.value: T | None = None
-        self.error: BaseException | None = None
 
-    def run(self, connection: Connection, *, alone: bool) -> None:
-        """Run the work; alone it may fail the transaction, in company only its savepoint."""
-        if alone:
-            self.value = self.work(connection)
-            return
-        try:
-            with connection.begin_nested():
-                self.value = self.work(connection)
-        except DBAPIError as error:
-            self.error = _translate(error)
-        except Exception as error:  # noqa: BLE001  # it belongs to this job's caller
-            self.error = error
-
-    def result(self) -> T:
-        """Return what the work returned, or raise what it raised."""
-        if self.error is not None:
-            raise self.error
-        return self.value  # type: ignore[return-value]  # set by `run` whenever there is no error
+def lock(connection: Connection, name: str, *, shared: bool = False) -> None:
+    """Hold a lock by name until the transaction ends; on SQLite a write holds all locks."""
+    if connection.dialect.name == "postgresql":
+        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+        take = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
+        connection.execute(select(take(key)))
 
 
 class _errors:  # reads as a statement: `with _errors(), ...`
@@ -151,21 +136,55 @@ class _errors:  # reads as a statement: `with _errors(), ...`
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, SQLAlchemyError):
-            raise _translate(error) from error
+            raise translate(error) from error
 
 
-def _translate(error: SQLAlchemyError) -> StoreError:
-    cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-    lowered = cause.lower()
-    if "readonly" in lowered or "read-only" in lowered:
-        return StoreError(f"the database is read-only: {cause}", hint="check the file's rights")
-    if "full" in lowered:
-        return StoreError(f"the database's disk is full: {cause}", hint="free some space")
-    if "unable to open" in lowered:
-        return StoreError(f"the database cannot be opened: {cause}", hint="does its folder exist?")
-    if "not a database" in lowered or "malformed" in lowered:
-        return StoreError(f"this is no intact database: {cause}", hint="restore it from a backup")
-    return StoreError(f"the database refused: {cause}", hint="see the database's own log")
+_SQLITE = {
+    "SQLITE_READONLY": ("the database is read-only", "check the rights of the file and its folder"),
+    "SQLITE_FULL": ("the disk or the database is full", "free some space"),
+    "SQLITE_CANTOPEN": ("the database cannot be opened", "does its folder exist?"),
+    "SQLITE_NOTADB": ("this file is no database", "use another file, or restore a backup"),
+    "SQLITE_CORRUPT": ("the database is damaged", "restore a backup"),
+    "SQLITE_BUSY": ("another process keeps the database locked", "end it, or try again later"),
+    "SQLITE_LOCKED": ("another process keeps the database locked", "end it, or try again later"),
+    "SQLITE_IOERR": ("the disk failed", "check the disk"),
+}
+_POSTGRES = {
+    "25006": ("the database is read-only", "connect to the primary"),
+    "53100": ("the disk is full", "free some space"),
+    "53300": ("the server has no connection left", "raise max_connections"),
+    "3D000": ("there is no such database", "create it first"),
+    "28P01": ("the password is wrong", "check the URL"),
+    "28000": ("the user is not allowed in", "check the URL"),
+    "42501": ("the user lacks a right", "grant it"),
+}
+_PASSING = {"40001", "40P01"}  # serialization failure, deadlock
+
+
+def translate(error: SQLAlchemyError) -> StoreError:
+    """Return our error for one of SQLAlchemy's: what happened, and what to do about it."""
+    origin = getattr(error, "orig", None)
+    cause = str(origin or error).strip().splitlines()[0] if str(origin or error).strip() else ""
+    code = _code(origin)
+    said, hint = next(
+        (row for key, row in (_SQLITE | _POSTGRES).items() if code.startswith(key)),
+        ("the database refused", "see the database's own log"),
+    )
+    if not code and type(origin).__name__ == "OperationalError":
+        said, hint = "the database cannot be reached", "is the server running? check the URL"
+    return StoreError(f"{said}: {cause}", hint=hint)
+
+
+def _code(origin: BaseException | None) -> str:
+    name = getattr(origin, "sqlite_errorname", None) or getattr(origin, "sqlstate", None)
+    return str(name or "")
+
+
+def _passing(cause: BaseException | None) -> bool:
+    """Say whether a transaction that failed so can be tried again: nothing of it is stored."""
+    if not isinstance(cause, DBAPIError):
+        return False
+    return cause.connection_invalidated or _code(cause.orig) in _PASSING
 
 
 def _parse(url: str) -> URL:
@@ -177,6 +196,11 @@ def _parse(url: str) -> URL:
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise ConfigError(f"databases of kind {parsed.drivername!r} are not supported", hint=hint)
     return parsed
+
+
+def _in_memory(url: URL) -> bool:
+    name = url.database or ""
+    return name in ("", ":memory:") or "mode=memory" in name or url.query.get("mode") == "memory"
 
 
 def _engine(url: URL, *, in_memory: bool) -> Engine:
@@ -199,18 +223,31 @@ def _engine(url: URL, *, in_memory: bool) -> Engine:
 def _prepare(connection: Any, _record: object) -> None:
     # The driver's own transaction handling commits before DDL and begins late; ours is explicit.
     connection.isolation_level = None
-    cursor = connection.cursor()
-    for pragma in (
-        f"busy_timeout={BUSY_TIMEOUT_MS}",
-        "journal_mode=WAL",
-        "synchronous=NORMAL",
-        "foreign_keys=ON",
-        "secure_delete=ON",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1_000
+    for pragma in _PRAGMAS:
+        while True:
+            try:
+                connection.execute(f"PRAGMA {pragma}").close()
+                break
+            except sqlite3.OperationalError as error:
+                # Turning WAL on does not wait for the busy timeout as all else does.
+                if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > deadline:
+                    raise
+                time.sleep(random.uniform(0.001, 0.02))
 
 
 def _begin(connection: Connection) -> None:
     immediate = connection.get_execution_options().get("immediate")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+_opened: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for database in list(_opened):
+        database.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, String, func, insert, select
 
 from agentmesh import canonical
 from agentmesh.economy.usage import Usage
@@ -74,8 +74,15 @@ _PLAIN = [
 ]
 
 
+_LENGTHS = {
+    name: column.type.length
+    for name in _PLAIN
+    if isinstance((column := calls.c[name]).type, String) and column.type.length
+}
+
+
 def store(connection: Connection, tenant: str, session_id: int, rows: list[Call]) -> None:
-    """Write calls into the ledger."""
+    """Write calls into the ledger; text that a vendor made too long is cut."""
     connection.execute(
         insert(calls),
         [
@@ -84,12 +91,27 @@ def store(connection: Connection, tenant: str, session_id: int, rows: list[Call]
                 "session_id": session_id,
                 "decision": canonical.dumps(dict(row.decision)),
                 "planned": canonical.dumps(dict(row.planned)),
-                **{name: getattr(row, name) for name in _PLAIN},
+                **{name: _plain(name, getattr(row, name)) for name in _PLAIN},
                 **{name: getattr(row.usage, name) for name in _USAGE},
             }
             for row in rows
         ],
     )
+
+
+def load(connection: Connection, session_id: int) -> list[Call]:
+    """Return a session's calls, by epoch and then oldest first."""
+    query = (
+        select(sessions.c.name, calls)
+        .join(sessions, sessions.c.id == calls.c.session_id)
+        .where(calls.c.session_id == session_id)
+        .order_by(calls.c.epoch, calls.c.id)
+    )
+    return [_call(row) for row in connection.execute(query)]
+
+
+def _plain(name: str, value: Any) -> Any:
+    return canonical.clean(value)[: _LENGTHS.get(name)] if isinstance(value, str) else value
 
 
 class Ledger:
@@ -112,7 +134,7 @@ class Ledger:
         if session is not None:
             query = query.where(sessions.c.name == session)
         if user is not None:
-            query = query.where(calls.c.user == user)
+            query = query.where(sessions.c.user == user)
         if turn is not None:
             query = query.where(calls.c.turn == turn)
         return self._database.read(lambda c: [_call(row) for row in c.execute(query)])

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, select
 
 from agentmesh import canonical
-from agentmesh.errors import BusyError, CorruptError, InputError
-from agentmesh.memory import sessions, tables
+from agentmesh.errors import ConfigError, InputError
+from agentmesh.memory import sessions, tables, tombstones
 from agentmesh.memory.buckets import LIMITS, Bucket, Kind
 from agentmesh.memory.database import Database
-from agentmesh.memory.ledger import Ledger
-from agentmesh.memory.render import SHOWN, prompt_sha
-from agentmesh.memory.sessions import Record, View
-from agentmesh.memory.turns import Turn, load_anchors, load_epoch, rebuild
+from agentmesh.memory.history import History, Verified, rebuild, verify
+from agentmesh.memory.ledger import Call, Ledger
+from agentmesh.memory.sessions import View
+from agentmesh.memory.turns import Turn, load_anchors, load_epoch
+from agentmesh.memory.turnstile import Turnstile
 from agentmesh.prompt import Prompt
 
 VIEWS = 1_024
@@ -28,16 +27,8 @@ VIEWS = 1_024
 
 BUSY_WAIT_S = 30.0
 
-_NAME_CHARS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """What `Memory.verify` has checked."""
-
-    sessions: int
-    entries: int
-    calls: int
+_NAME_CHARS = {"tenant": 128, "agent": 128}
+_OTHER_NAME_CHARS = 256
 
 
 class Memory:
@@ -69,10 +60,10 @@ class Memory:
         self.database = Database(url)
         self.ledger = Ledger(self.database, tenant)
         self.organisation_of = organisation or (lambda _user: "")
-        self._limits = {**LIMITS, **(limits or {})}
+        self._limits = _checked_limits(limits or {})
         self._views: OrderedDict[str, View] = OrderedDict()
         self._live: dict[str, Turn] = {}
-        self._freed = threading.Condition()
+        self._turnstile = Turnstile()
         self.database.write(lambda c: tables.metadata.create_all(c))
 
     def org(self, name: str) -> Bucket:
@@ -120,27 +111,38 @@ class Memory:
             InputError: the session belongs to somebody else.
             ErasedError: the session was erased.
         """
-        _name("session", session)
-        _name("user", user)
-        turn = self._wait_for_lease(session, user, agent, wait_s)
-        turn.claim = claim
-        turn.close_unfinished()
-        if turn.number == 1 and opening:
-            turn.add("assistant", [{"type": "text", "text": opening}])
-        turn.add(kind, blocks)
-        turn.flush()
-        return turn
+        names = {"session": session, "user": user, "agent": agent}
+        for what, value in names.items():
+            _name(what, value)
+
+        def begin(turn: Turn) -> None:
+            turn.claim = claim
+            turn.close_unfinished()
+            if turn.number == 1 and opening:
+                turn.add("assistant", [{"type": "text", "text": opening}])
+            turn.add(kind, blocks)
+
+        return self._take(session, user, agent, begin, wait_s)
 
     def reopen_turn(
         self, *, session: str, user: str, claim: str = "", wait_s: float = BUSY_WAIT_S
     ) -> Turn | None:
         """Take up a session's unfinished turn; None if its last turn is finished."""
-        turn = self._wait_for_lease(session, user, "", wait_s, reopen=True)
-        turn.claim = claim
+
+        def begin(turn: Turn) -> None:
+            turn.claim = claim
+
+        turn = self._take(session, user, "", begin, wait_s)
         if turn.records and turn.records[-1].kind != "end":
             return turn
         turn.flush("idle")
         return None
+
+    def begun(self, session: str) -> bool:
+        """Say whether a session has had a turn."""
+        if session in self._views:
+            return True
+        return self.database.read(lambda c: sessions.find(c, self.tenant, session)) is not None
 
     def live(self, session: str, fence: int) -> Turn | None:
         """Return the turn that this process holds under a fencing number, or None."""
@@ -159,30 +161,20 @@ class Memory:
         Raises:
             CorruptError: a row does not match what was recorded.
         """
-        checked = [0, 0, 0]
-        for name in [session] if session is not None else self.sessions():
-            history = self.history(name)
-            row = self._row(name)
-            records = history.records()
-            sessions.verify(records, row.chain)
-            made = self.ledger.calls(session=name)
-            for call in made:
-                self.rebuild(name, call)
-            for i, n in enumerate((1, len(records), len(made))):
-                checked[i] += n
-        return Verified(*checked)
+        names = self.sessions() if session is None else [session]
+        done = [self.database.read(partial(self._verify, session=name)) for name in names]
+        return Verified(
+            sessions=len(done),
+            entries=sum(one.entries for one in done),
+            calls=sum(one.calls for one in done),
+        )
 
-    def rebuild(self, session: str, call: Any) -> Prompt:
+    def _verify(self, connection: Connection, session: str) -> Verified:
+        return verify(connection, self.tenant, self.find(connection, session))
+
+    def rebuild(self, session: str, call: Call) -> Prompt:
         """Return the prompt of a past call; CorruptError if it is not the one that was sent."""
-        row = self._row(session)
-        prompt = self.database.read(lambda c: rebuild(c, self.tenant, row.id, call))
-        epoch = self.database.read(lambda c: load_epoch(c, self.tenant, row.id, call.epoch))
-        if prompt_sha(epoch, prompt.entries, prompt.tail, prompt.marks) != call.prompt_sha:
-            raise CorruptError(
-                f"call {call.id} of session {session!r} cannot be rebuilt as it was sent",
-                hint="a log entry or an epoch was changed",
-            )
-        return prompt
+        return self.database.read(lambda c: rebuild(c, self.tenant, self.find(c, session).id, call))
 
     def sessions(self, user: str | None = None) -> list[str]:
         """Return the names of the tenant's sessions, oldest first."""
@@ -196,21 +188,27 @@ class Memory:
         """Close the database."""
         self.database.close()
 
-    def forget(self, session: str) -> None:
-        """Drop what this process has cached of a session; the database is read again."""
-        self._views.pop(session, None)
-        self._live.pop(session, None)
+    def find(self, connection: Connection, session: str) -> Any:
+        """Return a session's row; InputError if there is none."""
+        row = sessions.find(connection, self.tenant, session)
+        if row is None:
+            tombstones.refuse(connection, self.tenant, session=session)
+            raise InputError(f"there is no session {session!r}", hint="see memory.sessions()")
+        return row
 
-    def release(self, turn: Turn) -> None:
-        """Note that a turn gave its lease back, and wake who waits for it."""
-        self._live.pop(turn.session, None)
-        with self._freed:
-            self._freed.notify_all()
+    def release(self, turn: Turn, *, intact: bool = True) -> None:
+        """Note that a turn no longer holds its lease, and wake who waits for it.
 
-    def insert_once(self, connection: Connection, table: Table, **values: Any) -> None:
-        """Insert a row unless one with its key is there already."""
-        dialect = sqlite if self.database.is_sqlite else postgresql
-        connection.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
+        Its view serves the next turn, unless what was added to it may not be stored.
+        """
+        if self._live.get(turn.session) is not turn:
+            return
+        del self._live[turn.session]
+        if intact:
+            self._views[turn.session] = turn.view
+            while len(self._views) > VIEWS:
+                self._views.popitem(last=False)
+        self._turnstile.free(turn.session)
 
     def _bucket(self, kind: Kind, owner: str) -> Bucket:
         return Bucket(
@@ -222,64 +220,70 @@ class Memory:
             clock=self.clock,
         )
 
-    def _row(self, session: str) -> Any:
-        row = self.database.read(lambda c: sessions.find(c, self.tenant, session))
-        if row is None:
-            raise InputError(f"there is no session {session!r}", hint="see memory.sessions()")
-        return row
-
-    def _wait_for_lease(
-        self, session: str, user: str, agent: str, wait_s: float, *, reopen: bool = False
+    def _take(
+        self, session: str, user: str, agent: str, begin: Callable[[Turn], None], wait_s: float
     ) -> Turn:
-        deadline = time.monotonic() + wait_s
-        while True:
-            try:
-                return self._lease(session, user, agent, reopen=reopen)
-            except BusyError as error:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise BusyError(
-                        str(error), hint=f"it did not finish within {wait_s:g} s; try again"
-                    ) from None
-                with self._freed:
-                    self._freed.wait(min(left, 0.05))
+        """Take a session's lease when it is free; what `begin` adds is stored with it."""
 
-    def _lease(self, session: str, user: str, agent: str, *, reopen: bool) -> Turn:
-        cached = self._views.get(session)
-        now = self.clock()
+        def attempt(again: bool) -> Turn:
+            if again:  # looking costs other writers nothing
+                self.database.read(lambda c: self._check_free(c, session, user))
+            return self.database.write(lambda c: self._open(c, session, user, agent, begin))
 
-        def work(connection: Connection) -> tuple[Any, View]:
-            row = sessions.find(connection, self.tenant, session)
-            if row is None:
-                if reopen:
-                    raise InputError(f"there is no session {session!r}", hint="begin with invoke()")
-                row = sessions.create(
-                    connection, tenant=self.tenant, name=session, user=user, agent=agent, now=now
-                )
-            row = sessions.take_lease(connection, row, user=user, now=now, next_turn=not reopen)
-            return row, self._view(connection, row, cached)
-
-        row, view = self.database.write(work)
-        self._views[session] = view
-        self._views.move_to_end(session)
-        while len(self._views) > VIEWS:
-            self._views.popitem(last=False)
-        turn = Turn(
-            self,
-            view,
-            session=session,
-            user=user,
-            agent=row.agent,
-            number=row.turn,
-            fence=row.fence,
-        )
+        turn = self._turnstile.take(session, attempt, wait_s)
         self._live[session] = turn
         return turn
 
-    def _view(self, connection: Connection, row: Any, cached: View | None) -> View:
-        """Return the session's view, loading only what the cached one lacks."""
-        view = cached
-        if view is None or view.id != row.id or _epoch(view) != row.epoch or view.head > row.head:
+    def _check_free(self, connection: Connection, session: str, user: str) -> None:
+        row = sessions.find(connection, self.tenant, session)
+        if row is not None:
+            sessions.check_free(row, user=user, now=self.clock())
+
+    def _open(
+        self,
+        connection: Connection,
+        session: str,
+        user: str,
+        agent: str,
+        begin: Callable[[Turn], None],
+    ) -> Turn:
+        now = self.clock()
+        row = sessions.find(connection, self.tenant, session, lock=True)
+        if row is None and agent:
+            sessions.create(
+                connection, tenant=self.tenant, name=session, user=user, agent=agent, now=now
+            )
+            row = sessions.find(connection, self.tenant, session, lock=True)
+        if row is None:
+            row = self.find(connection, session)
+        sessions.check_free(row, user=user, now=now)
+        turn = Turn(
+            self,
+            self._view(connection, row),
+            session=session,
+            user=user,
+            agent=agent or row.agent,
+            number=row.turn + bool(agent),
+            fence=row.fence + 1,
+        )
+        begin(turn)
+        turn.store(
+            connection,
+            fence=row.fence,
+            changes={
+                "fence": turn.fence,
+                "turn": turn.number,
+                "state": "running",
+                "owner": sessions.owner(),
+            },
+        )
+        turn.settle()
+        return turn
+
+    def _view(self, connection: Connection, row: Any) -> View:
+        """Return the session's view for a new turn to own, loading what the cached one lacks."""
+        view = self._views.pop(row.name, None)
+        if view is None or view.id != row.id or not _agrees(view, row):
             view = View(row.id)
             if row.epoch:
                 view.enter(load_epoch(connection, self.tenant, row.id, row.epoch))
@@ -292,43 +296,30 @@ class Memory:
         return view
 
 
-def _epoch(view: View) -> int:
-    return view.epoch.number if view.epoch else 0
+def _agrees(view: View, row: Any) -> bool:
+    """Say whether a cached view is an earlier state of what the database holds."""
+    epoch = view.epoch.number if view.epoch else 0
+    if epoch != row.epoch or view.head > row.head:
+        return False
+    return bool(view.head < row.head or view.chain == row.chain)
 
 
-class History:
-    """A session's log, read only: `memory.history("s1").entries()`."""
-
-    def __init__(self, memory: Memory, session: str) -> None:
-        self._memory = memory
-        self._session = session
-
-    def records(self) -> list[Record]:
-        """Return every record, bookkeeping included, oldest first."""
-        row = self._memory._row(self._session)  # one module, one concept
-        return self._memory.database.read(lambda c: sessions.load(c, row.id))
-
-    def entries(self) -> list[Any]:
-        """Return what models were shown, oldest first."""
-        return [r.entry for r in self.records() if r.kind in SHOWN]
-
-    def verify(self) -> int:
-        """Check the log against its hash chain and return its length."""
-        records = self.records()
-        row = self._memory._row(self._session)
-        sessions.verify(records, row.chain)
-        return len(records)
-
-    def __len__(self) -> int:
-        row = self._memory._row(self._session)
-        query = select(func.count()).where(tables.entries.c.session_id == row.id)
-        return int(self._memory.database.read(lambda c: c.execute(query).scalar_one()))
+def _checked_limits(limits: Mapping[Kind, int]) -> dict[Kind, int]:
+    for kind, limit in limits.items():
+        if kind not in LIMITS or not isinstance(limit, int) or limit < 1:
+            raise ConfigError(
+                f"limits cannot be {kind!r}: {limit!r}",
+                hint=f"tokens, at least 1, for {', '.join(LIMITS)}",
+            )
+    return {**LIMITS, **limits}
 
 
 def _name(what: str, value: str) -> str:
     """Return a tenant's, user's or session's name if it is one."""
-    if not isinstance(value, str) or not value or len(value) > _NAME_CHARS:
-        raise InputError(f"{what} {value!r} is not a name", hint="text of 1 to 256 characters")
+    most = _NAME_CHARS.get(what, _OTHER_NAME_CHARS)
+    if not isinstance(value, str) or not value or len(value) > most:
+        shown = f"{value!r:.60}"
+        raise InputError(f"{what} {shown} is not a name", hint=f"text of 1 to {most} characters")
     if canonical.clean(value) != value or not value.isprintable():
         raise InputError(f"{what} {value!r} has characters that are not text", hint="use an id")
     return value

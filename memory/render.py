@@ -7,7 +7,7 @@ Its SHA-256 is recorded with every call, so that any past call can be rebuilt an
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from agentmesh import canonical
 from agentmesh.memory.epochs import Epoch
@@ -65,12 +65,19 @@ class PrefixHash:
         self._hash.update(b"\n")
         self._head = 0
 
-    def extend(self, entries: Iterable[Entry]) -> None:
-        """Add the entries that were not added before."""
-        for entry in entries:
-            if entry.seq > self._head:
-                self._hash.update(entry_line(entry).encode())
-                self._head = entry.seq
+    @property
+    def head(self) -> int:
+        """The seq of the last entry added."""
+        return self._head
+
+    def extend(self, entries: Sequence[Entry]) -> None:
+        """Add the entries at the end that were not added before."""
+        new = len(entries)
+        while new and entries[new - 1].seq > self._head:
+            new -= 1
+        for entry in entries[new:]:
+            self._hash.update(entry_line(entry).encode())
+            self._head = entry.seq
 
     def of(self, tail: str, marks: Marks) -> str:
         """Return the SHA-256 of the prompt that ends here with this tail and these marks."""

@@ -10,20 +10,25 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
 from agentmesh import canonical
 from agentmesh.errors import BusyError, ConflictError, CorruptError, ErasedError, InputError
+from agentmesh.memory import tombstones
+from agentmesh.memory.database import insert_once
 from agentmesh.memory.epochs import Epoch
 from agentmesh.memory.render import SHOWN, PrefixHash
 from agentmesh.memory.tables import entries, sessions
 from agentmesh.prompt import Entry
 
 LEASE_S = 120.0
+
+_COLUMNS = ("seq", "turn", "step", "kind", "body", "chain", "tokens", "at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,91 +97,90 @@ def link(previous: str, seq: int, turn: int, step: int, kind: str, body: str) ->
 
 def owner() -> str:
     """Return the name of this process, by which others can tell whether it still lives."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    return f"{_host()}:{os.getpid()}:{_started(os.getpid())}"
 
 
 def alive(name: str) -> bool:
     """Say whether a lease's owner may still be running; a process of another host may."""
-    host, _, pid = name.rpartition(":")
-    if host != socket.gethostname() or not pid.isdigit():
+    host, pid, started = [*name.rsplit(":", 2), "", ""][:3]
+    if host != _host() or not pid.isdigit():
         return True
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return True
+        pass
+    return _started(int(pid)) == started
 
 
-def find(connection: Connection, tenant: str, name: str) -> Row[Any] | None:
-    """Return a session's row, or None."""
-    return connection.execute(
-        select(sessions).where(sessions.c.tenant == tenant, sessions.c.name == name)
-    ).first()
+@cache
+def _host() -> str:
+    """Return this host and, where there are such, its space of process numbers (a container's)."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = ""
+    return f"{socket.gethostname()}{space.removeprefix('pid:')}"
+
+
+def _started(pid: int) -> str:
+    """Return when a process began, in the system's ticks: its number may be another's by now."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+            return stat.read().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def find(connection: Connection, tenant: str, name: str, *, lock: bool = False) -> Row[Any] | None:
+    """Return a session's row, or None; locked until the transaction ends where asked."""
+    query = select(sessions).where(sessions.c.tenant == tenant, sessions.c.name == name)
+    return connection.execute(query.with_for_update() if lock else query).first()
 
 
 def create(
     connection: Connection, *, tenant: str, name: str, user: str, agent: str, now: float
-) -> Row[Any]:
-    """Make a session and return its row."""
-    return connection.execute(
-        insert(sessions)
-        .values(
-            tenant=tenant,
-            name=name,
-            user=user,
-            agent=agent,
-            head=0,
-            chain="",
-            epoch=0,
-            turn=0,
-            state="idle",
-            fence=0,
-            owner="",
-            lease_until=0.0,
-            created_at=now,
-            updated_at=now,
-        )
-        .returning(sessions)
-    ).one()
+) -> None:
+    """Make a session.
+
+    Raises:
+        ErasedError: it, its user or its tenant was erased.
+    """
+    tombstones.refuse(connection, tenant, user=user, session=name)
+    insert_once(
+        connection,
+        sessions,
+        tenant=tenant,
+        name=name,
+        user=user,
+        agent=agent,
+        head=0,
+        chain="",
+        epoch=0,
+        turn=0,
+        state="idle",
+        fence=0,
+        owner="",
+        lease_until=0.0,
+        created_at=now,
+        updated_at=now,
+    )
 
 
-def take_lease(
-    connection: Connection, row: Row[Any], *, user: str, now: float, next_turn: bool
-) -> Row[Any]:
-    """Take a session's lease for a turn and return its new row.
+def check_free(row: Row[Any], *, user: str, now: float) -> None:
+    """Check that a user's next turn may take a session's lease.
 
     Raises:
         BusyError: a running turn holds it.
-        ErasedError: the session was erased.
         InputError: it belongs to another user.
     """
-    if row.state == "erased":
-        raise ErasedError(f"session {row.name!r} was erased", hint="begin a new session")
     if row.user != user:
         raise InputError(
             f"session {row.name!r} does not belong to user {user!r}", hint="use another session id"
         )
-    held = row.state == "running" and row.lease_until > now and alive(row.owner)
-    if held:
+    if row.state == "running" and row.lease_until > now and alive(row.owner):
         raise BusyError(f"session {row.name!r} is answering another message")
-    taken = connection.execute(
-        update(sessions)
-        .where(sessions.c.id == row.id, sessions.c.fence == row.fence)
-        .values(
-            fence=row.fence + 1,
-            turn=row.turn + next_turn,
-            state="running",
-            owner=owner(),
-            lease_until=now + LEASE_S,
-            updated_at=now,
-        )
-        .returning(sessions)
-    ).first()
-    if taken is None:
-        raise BusyError(f"session {row.name!r} is answering another message")
-    return taken
 
 
 def append(
@@ -188,29 +192,28 @@ def append(
     head: int,
     records: Sequence[Record],
     now: float,
-    **changes: Any,
+    changes: Mapping[str, Any],
 ) -> None:
     """Append records to a log, and change its session's row, if the caller still may.
 
     Raises:
         ConflictError: the lease was taken over, or the log has moved.
+        ErasedError: the session was erased.
     """
     values: dict[str, Any] = {"updated_at": now, "lease_until": now + LEASE_S, **changes}
     if records:
         values |= {"head": records[-1].seq, "chain": records[-1].chain}
+    mine = sessions.c.id == session_id, sessions.c.tenant == tenant
     moved = connection.execute(
         update(sessions)
-        .where(
-            sessions.c.id == session_id,
-            sessions.c.fence == fence,
-            sessions.c.head == head,
-            sessions.c.state != "erased",
-        )
+        .where(*mine, sessions.c.fence == fence, sessions.c.head == head)
         .values(values)
     )
     if moved.rowcount != 1:
+        if connection.execute(select(sessions.c.id).where(*mine)).first() is None:
+            raise ErasedError("the session was erased", hint="nothing of this turn was stored")
         raise ConflictError(
-            "the session went on without this turn", hint="its lease ran out or it was erased"
+            "the session went on without this turn", hint="its lease ran out or was taken over"
         )
     if records:
         connection.execute(
@@ -218,28 +221,22 @@ def append(
             [
                 {
                     "session_id": session_id,
-                    "seq": record.seq,
                     "tenant": tenant,
-                    "turn": record.turn,
-                    "step": record.step,
-                    "kind": record.kind,
-                    "body": record.body,
-                    "chain": record.chain,
-                    "tokens": record.tokens,
-                    "at": record.at,
+                    **{name: getattr(record, name) for name in _COLUMNS},
                 }
                 for record in records
             ],
         )
 
 
-def load(connection: Connection, session_id: int, after: int = 0) -> list[Record]:
-    """Return a log's records after a seq, oldest first."""
-    rows = connection.execute(
-        select(entries)
-        .where(entries.c.session_id == session_id, entries.c.seq > after)
-        .order_by(entries.c.seq)
-    )
+def load(
+    connection: Connection, session_id: int, after: int = 0, until: int | None = None
+) -> list[Record]:
+    """Return a log's records after one seq and up to another, oldest first."""
+    query = select(entries).where(entries.c.session_id == session_id, entries.c.seq > after)
+    if until is not None:
+        query = query.where(entries.c.seq <= until)
+    rows = connection.execute(query.order_by(entries.c.seq))
     return [Record(r.seq, r.turn, r.step, r.kind, r.body, r.chain, r.tokens, r.at) for r in rows]
 
 

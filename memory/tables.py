@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -60,6 +61,15 @@ bucket_items = Table(
     Column("superseded_by", Integer),  # the revision that replaced it; NULL while it holds
     Column("tokens", Integer, nullable=False),
     Index("ix_bucket_items_key", "bucket_id", "key", "revision"),
+    Index(
+        "ix_bucket_items_current",
+        "bucket_id",
+        "key",
+        unique=True,
+        sqlite_where=text("superseded_by IS NULL"),
+        postgresql_where=text("superseded_by IS NULL"),
+    ),
+    sqlite_with_rowid=False,
 )
 """Append-only versions of Profile, Task and organisation facts."""
 
@@ -75,13 +85,15 @@ sessions = Table(
     Column("chain", String(64), nullable=False),  # hash over the whole log up to the head
     Column("epoch", Integer, nullable=False),
     Column("turn", Integer, nullable=False),
-    Column("state", String(8), nullable=False),  # idle, running, waiting, erased
+    Column("state", String(8), nullable=False),  # idle, running, waiting
     Column("fence", Integer, nullable=False),
     Column("owner", String(128), nullable=False),
     Column("lease_until", Float, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
     UniqueConstraint("tenant", "name"),
+    Index("ix_sessions_user", "tenant", "user"),
+    sqlite_autoincrement=True,  # the number of an erased session is never given to another
 )
 """One row per session: the head of its log and the lease of its running turn."""
 
@@ -98,6 +110,7 @@ entries = Table(
     Column("chain", String(64), nullable=False),
     Column("tokens", Integer, nullable=False),
     Column("at", Float, nullable=False),
+    sqlite_with_rowid=False,  # one tree instead of two: half the pages that an append writes
 )
 """The log of every session, append-only."""
 
@@ -175,6 +188,15 @@ feedback = Table(
     Index("ix_feedback_session_id_turn", "session_id", "turn"),
 )
 """What people and programs said of a turn."""
+
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("sha", String(64), primary_key=True),  # of kind, tenant and name
+    Column("kind", String(8), nullable=False),  # tenant, user, session
+    Column("at", Float, nullable=False),
+)
+"""What was erased: whoever still writes to it is refused."""
 
 models = Table(
     "models",

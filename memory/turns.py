@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from agentmesh import canonical
 from agentmesh.economy.planner import place_marks
 from agentmesh.economy.semantics import semantics
 from agentmesh.economy.tokens import count
-from agentmesh.errors import CorruptError, StoreError
+from agentmesh.errors import ConfigError, CorruptError, InputError, StoreError
 from agentmesh.memory import ledger, sessions
 from agentmesh.memory.buckets import Kind, facts
+from agentmesh.memory.database import insert_once
 from agentmesh.memory.epochs import (
     Epoch,
     bucket_segments,
@@ -26,7 +28,7 @@ from agentmesh.memory.epochs import (
     tools_text,
 )
 from agentmesh.memory.ledger import Call
-from agentmesh.memory.render import marks_text, parse_marks, render
+from agentmesh.memory.render import marks_text, prompt_sha, render
 from agentmesh.memory.sessions import Record, View
 from agentmesh.memory.tables import calls, epochs, layers
 from agentmesh.prompt import Entry, Prompt, Segment, ToolSpec
@@ -49,6 +51,14 @@ class Core:
 
     tools: tuple[ToolSpec, ...]
     text: str
+
+    def __post_init__(self) -> None:
+        whole = self.text + tools_text(self.tools)
+        if canonical.clean(whole) != whole:
+            raise ConfigError(
+                "the instructions or tools hold characters that are not text",
+                hint="remove NUL characters and lone surrogates",
+            )
 
     @cached_property
     def layers(self) -> tuple[tuple[str, str], ...]:
@@ -96,7 +106,7 @@ class Turn:
     @property
     def records(self) -> list[Record]:
         """This turn's records so far, those not yet flushed included."""
-        return [record for record in self.view.records if record.turn == self.number]
+        return self._of_turn(self.number)
 
     def add(
         self,
@@ -108,6 +118,7 @@ class Turn:
         **more: Any,
     ) -> Record:
         """Append an entry (see `agentmesh.prompt.Entry` for blocks); durable after `flush`."""
+        _check(kind, blocks)
         body = canonical.clean(canonical.dumps({"blocks": list(blocks), **more}))
         view = self.view
         seq, number = view.head + 1, turn or self.number
@@ -144,8 +155,9 @@ class Turn:
         old = self.view.epoch
         number = (old.number if old else 0) + 1
         base = base if base is not None else (old.base if old else 0)
-        epoch = self._write(lambda c: self._freeze(c, core, reason, number, base))
-        self._settle()
+        owners = self._owners()
+        epoch = self._write(lambda c: self._freeze(c, core, reason, number, base, owners))
+        self.settle()
         self.view.enter(epoch)
         return epoch
 
@@ -166,40 +178,46 @@ class Turn:
             else None
         )
         key = canonical.sha("".join(sha for _, sha in epoch.shared))[:32]
-        return render(epoch, view.shown, tail=tail, marks=marks, key=key)
+        return render(epoch, view.shown, tail=canonical.clean(tail), marks=marks, key=key)
 
     def sha(self, prompt: Prompt) -> str:
-        """Return the SHA-256 of a prompt that this turn made."""
+        """Return the SHA-256 of a prompt that this turn made; quick before more is added."""
         prefix = self.view.prefix
-        assert prefix is not None, "an epoch was entered"  # noqa: S101  # `prompt` needed one
-        prefix.extend(self.view.shown)
-        return prefix.of(prompt.tail, prompt.marks)
+        if prefix is not None and prompt.segments == self.epoch.segments:
+            prefix.extend(prompt.entries)
+            if prefix.head == (prompt.entries[-1].seq if prompt.entries else 0):
+                return prefix.of(prompt.tail, prompt.marks)
+        return prompt_sha(self.epoch, prompt.entries, prompt.tail, prompt.marks)
 
     def flush(self, state: State = "running") -> None:
         """Write all that was added, in one transaction; all of it or nothing."""
-        memory = self._memory
-        records, rows, head = self._records, self._calls, self._head
         release = {} if state == "running" else {"lease_until": 0.0}
-
-        def work(connection: Connection) -> None:
-            sessions.append(
-                connection,
-                session_id=self.view.id,
-                tenant=memory.tenant,
-                fence=self.fence,
-                head=head,
-                records=records,
-                now=memory.clock(),
-                state=state,
-                **release,
-            )
-            if rows:
-                ledger.store(connection, memory.tenant, self.view.id, rows)
-
-        self._write(work)
-        self._settle()
+        self._write(lambda c: self.store(c, changes={"state": state, **release}))
+        self.settle()
         if state != "running":
-            memory.release(self)
+            self._memory.release(self)
+
+    def store(
+        self, connection: Connection, *, changes: dict[str, Any], fence: int | None = None
+    ) -> None:
+        """Write what was added since the last `settle`; `fence` is the row's, if not this turn's."""
+        memory = self._memory
+        sessions.append(
+            connection,
+            session_id=self.view.id,
+            tenant=memory.tenant,
+            fence=self.fence if fence is None else fence,
+            head=self._head,
+            records=self._records,
+            now=memory.clock(),
+            changes=changes,
+        )
+        if self._calls:
+            ledger.store(connection, memory.tenant, self.view.id, self._calls)
+
+    def settle(self) -> None:
+        """Note that all that was added is stored."""
+        self._records, self._calls, self._head = [], [], self.view.head
 
     def finish(self, status: str = "done", step: int = 0) -> None:
         """Say that the turn is over: from here on nothing can be added to it."""
@@ -219,7 +237,7 @@ class Turn:
 
     def close_unfinished(self) -> None:
         """End the turn before this one, which was cut short: calls without a result get one."""
-        last = [record for record in self.view.records if record.turn == self.number - 1]
+        last = self._of_turn(self.number - 1)
         answered = {b["id"] for r in last if r.kind == "tool" for b in r.entry.blocks}
         for record in [record for record in last if record.kind == "assistant"]:
             for block in record.entry.blocks:
@@ -235,15 +253,22 @@ class Turn:
         if last and last[-1].kind != "end":
             self.add("end", [], last[-1].step, turn=self.number - 1, status="interrupted")
 
+    def _of_turn(self, number: int) -> list[Record]:
+        """Return a late turn's records, found from the end: the log before them is not read."""
+        found: list[Record] = []
+        for record in reversed(self.view.records):
+            if record.turn == number:
+                found.append(record)
+            elif record.turn < number:
+                break
+        return found[::-1]
+
     def _write(self, work: Callable[[Connection], T]) -> T:
         try:
             return self._memory.database.write(work)
         except BaseException:
-            self._memory.forget(self.session)
+            self._memory.release(self, intact=False)
             raise
-
-    def _settle(self) -> None:
-        self._records, self._calls, self._head = [], [], self.view.head
 
     def _owners(self) -> dict[Kind, str]:
         memory = self._memory
@@ -252,10 +277,16 @@ class Turn:
         return {"org": organisation, **owners} if organisation else owners
 
     def _freeze(
-        self, connection: Connection, core: Core, reason: Reason, number: int, base: int
+        self,
+        connection: Connection,
+        core: Core,
+        reason: Reason,
+        number: int,
+        base: int,
+        owners: dict[Kind, str],
     ) -> Epoch:
         memory = self._memory
-        known = facts(connection, memory.tenant, self._owners(), None)
+        known = facts(connection, memory.tenant, owners, None)
         own = bucket_segments(known)
         for sha, body in (
             (core.layers[0][1], tools_text(core.tools)),
@@ -263,19 +294,8 @@ class Turn:
         ):
             held = select(layers.c.sha).where(layers.c.tenant == memory.tenant, layers.c.sha == sha)
             if connection.execute(held).first() is None:
-                memory.insert_once(connection, layers, tenant=memory.tenant, sha=sha, body=body)
-        sessions.append(
-            connection,
-            session_id=self.view.id,
-            tenant=memory.tenant,
-            fence=self.fence,
-            head=self._head,
-            records=self._records,
-            now=memory.clock(),
-            epoch=number,
-        )
-        if self._calls:
-            ledger.store(connection, memory.tenant, self.view.id, self._calls)
+                insert_once(connection, layers, tenant=memory.tenant, sha=sha, body=body)
+        self.store(connection, changes={"epoch": number})
         connection.execute(
             insert(epochs).values(
                 session_id=self.view.id,
@@ -334,20 +354,30 @@ def load_anchors(connection: Connection, session_id: int, epoch: int) -> dict[st
     return {row[0]: row[1] for row in rows}
 
 
-def rebuild(connection: Connection, tenant: str, session_id: int, call: Call) -> Prompt:
-    """Return the prompt of a past call, from the database alone."""
-    epoch = load_epoch(connection, tenant, session_id, call.epoch)
-    view = View(session_id)
-    view.enter(epoch)
-    for record in sessions.load(connection, session_id):
-        if record.seq <= call.head:
-            view.grow(record)
-    return render(epoch, view.shown, tail=call.tail, marks=parse_marks(call.marks))
-
-
 def marks_of(prompt: Prompt) -> str:
     """Return a prompt's marks as the ledger keeps them."""
     return marks_text(prompt.marks)
+
+
+_FIELDS = {
+    "text": ("text",),
+    "call": ("id", "name", "arguments"),
+    "result": ("id", "name", "text", "error"),
+    "opaque": ("model", "data"),
+}
+_KIND = re.compile(r"[a-z]{1,12}")
+
+
+def _check(kind: str, blocks: Sequence[dict[str, Any]]) -> None:
+    """Refuse what could not be read back as an entry, before anything of it is kept."""
+    if not _KIND.fullmatch(kind):
+        raise InputError(f"{kind!r} is not a kind of entry", hint="1 to 12 small letters")
+    for block in blocks:
+        fields = _FIELDS.get(block.get("type", "")) if isinstance(block, dict) else None
+        if fields is None or any(field not in block for field in fields):
+            raise InputError(
+                f"{block!r:.80} is not a block", hint=f"a dict whose type is {', '.join(_FIELDS)}"
+            )
 
 
 def _text(block: dict[str, Any]) -> str:
@@ -359,4 +389,4 @@ def _text(block: dict[str, Any]) -> str:
     return str(block["text"])
 
 
-__all__ = ["Core", "Entry", "Turn", "load_anchors", "load_epoch", "rebuild"]
+__all__ = ["Core", "Entry", "Turn", "load_anchors", "load_epoch"]
