@@ -266,6 +266,8 @@ class Memory:
             number=row.turn + bool(agent),
             fence=row.fence + 1,
         )
+        if agent:
+            turn.catch_up(connection)  # a message that speaks of an edit comes after it
         begin(turn)
         turn.store(
             connection,

@@ -163,8 +163,14 @@ class Turn:
 
     def refresh(self, step: int = 0) -> None:
         """Show edits of the buckets since the last look, as a note at the end of the log."""
-        owners, seen = self._owners(), self.view.seen
-        changed = self._memory.database.read(lambda c: facts(c, self._memory.tenant, owners, seen))
+        self._memory.database.read(lambda c: self.catch_up(c, step))
+
+    def catch_up(self, connection: Connection, step: int = 0) -> None:
+        """Do what `refresh` does, on a connection that is open already."""
+        if self.view.epoch is None:
+            return  # the first epoch will fold them in
+        seen = self.view.seen
+        changed = facts(connection, self._memory.tenant, self._owners(), seen)
         note = note_text(changed)
         if note:
             self.add("note", [{"type": "text", "text": note}], step, seen=changed.seen)
