@@ -28,7 +28,7 @@ from sqlalchemy import (
     insert,
 )
 
-TODAY = date(2026, 6, 15)
+TODAY = date(2026, 11, 16)
 """The shop's first day of traffic, a Monday."""
 
 METADATA = MetaData()

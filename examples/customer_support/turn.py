@@ -24,6 +24,7 @@ from agentmesh.examples.customer_support.wishes import (
 )
 
 _NOTE = re.compile(r"<memory-update>(.*?)</memory-update>", re.DOTALL)
+_RETRY = re.compile(r"Your previous draft was not used:.*?Answer again\.", re.DOTALL)
 _PROFILE = re.compile(r"<profile>(.*?)</profile>", re.DOTALL)
 _FACT = re.compile(r"^(?:profile\.)?([\w.-]+): (\".*?\"|\d+)(?: \[.*\])?$", re.MULTILINE)
 _CODES = {"german": "de", "english": "en", "french": "fr", "spanish": "es"}
@@ -117,8 +118,10 @@ def read(request: Request) -> Turn:
 
 
 def _words(message: Message) -> str:
-    """Return what the customer wrote in a message, without the notes about memory."""
-    return _NOTE.sub("", message.text).strip() if message.role == "user" else ""
+    """Return what the customer wrote in a message, without the agent's own notes."""
+    if message.role != "user":
+        return ""
+    return _RETRY.sub("", _NOTE.sub("", message.text)).strip()
 
 
 def _facts(request: Request) -> dict[str, str]:
