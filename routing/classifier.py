@@ -6,7 +6,7 @@ millisecond, a stored model holds no code, and every probability can be explaine
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -46,6 +46,10 @@ class Recipe:
             raise ConfigError(f"c={self.c!r}", hint="the inverse regularisation is above 0")
         if self.folds < 2:
             raise ConfigError(f"folds={self.folds!r}", hint="calibration needs 2 folds or more")
+
+
+KIND_RECIPE = Recipe(c=30, balanced=True)
+"""For request kinds: shipped examples are uneven in number, and traffic is uneven otherwise."""
 
 
 class TextClassifier:
@@ -248,7 +252,7 @@ def _design(texts: Sequence[str], recipe: Recipe) -> tuple[list[Vocabulary], Any
     vocabularies, parts = [], []
     for name, (shortest, longest) in {"words": recipe.words, "chars": recipe.chars}.items():
         vectorizer = TfidfVectorizer(
-            analyzer=lambda text: GRAMS[name](text, shortest, longest),
+            analyzer=_cutter(name, shortest, longest),
             sublinear_tf=True,
             max_features=recipe.max_features,
             min_df=recipe.min_df,
@@ -258,6 +262,10 @@ def _design(texts: Sequence[str], recipe: Recipe) -> tuple[list[Vocabulary], Any
         vocabularies.append(Vocabulary(name, shortest, longest, terms, vectorizer.idf_))
     parts.append(csr_matrix(np.array([surface(text) for text in read])))
     return vocabularies, hstack(parts, format="csr")
+
+
+def _cutter(name: str, shortest: int, longest: int) -> Callable[[str], Iterator[str]]:
+    return lambda text: GRAMS[name](text, shortest, longest)
 
 
 class _Lines(NamedTuple):
@@ -310,9 +318,12 @@ def _out_of_fold(
     classes = int(target.max()) + 1
     logits = np.zeros((len(target), classes))
     units = np.arange(len(target)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    folds = min(recipe.folds, len(set(units.tolist())))
+    folds = min(recipe.folds, len(np.unique(units)), int(np.bincount(target).max()))
     if folds < 2:
-        raise ConfigError("all rows are one group", hint="training needs at least two groups")
+        raise ConfigError(
+            "too few rows to calibrate on: all are one group, or no label occurs twice",
+            hint="give at least two examples of each label, from two groups or more",
+        )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
     for train, test in _quietly(splitter, design, target, units):
         present, dense = np.unique(target[train], return_inverse=True)

@@ -29,6 +29,9 @@ NEED: Mapping[Kind, float] = {
 }
 """How far up the tiers a kind needs to go: 0 is the cheapest, 1 the top."""
 
+BAR = 0.7
+"""The probability with which a tier must suffice to be chosen without knowledge of prices."""
+
 MAX_CHARS = 100_000
 """Longer messages are refused before anything reads them."""
 
@@ -57,12 +60,12 @@ class Router:
         classifier: TextClassifier | None = None,
         *,
         spam: SpamFilter | None = None,
-        bar: float = 0.6,
+        bar: float = BAR,
         need: Mapping[Kind, float] = NEED,
         max_chars: int = MAX_CHARS,
     ) -> None:
         if not 0 < bar <= 1:
-            raise ConfigError(f"bar={bar!r}", hint="give a probability above 0, such as 0.6")
+            raise ConfigError(f"bar={bar!r}", hint="give a probability above 0, such as 0.7")
         if max_chars < 1:
             raise ConfigError(f"max_chars={max_chars!r}", hint="give a number of characters")
         for kind, share in need.items():
@@ -89,7 +92,7 @@ class Router:
         *,
         rules: Rules | None = None,
         false_alarm_rate: float = 0.01,
-        bar: float = 0.6,
+        bar: float = BAR,
         need: Mapping[Kind, float] = NEED,
     ) -> Router:
         """Return a router trained on `examples`; labels are request kinds.
@@ -97,7 +100,7 @@ class Router:
         `false_alarm_rate` bounds, with 95% confidence, the share of harmless messages that the
         spam filter blocks. Without spam among the examples only the rules block.
         """
-        from agentmesh.routing.classifier import TextClassifier
+        from agentmesh.routing.classifier import KIND_RECIPE, TextClassifier
         from agentmesh.routing.spam import SPAM, SpamFilter
 
         rules = Rules.shipped() if rules is None else rules
@@ -108,7 +111,7 @@ class Router:
                     f"example {i} has the kind {label!r}", hint=f"kinds are {', '.join(KINDS)}"
                 )
         groups = [row.group or str(i) for i, row in enumerate(examples)]
-        fitted = TextClassifier.cross_fit(texts, labels, groups=groups)
+        fitted = TextClassifier.cross_fit(texts, labels, recipe=KIND_RECIPE, groups=groups)
         spam = None
         if SPAM in labels:
             spam = SpamFilter.calibrate(
