@@ -1,0 +1,1 @@
+"""Measures of the cache economy that need no model and no network."""
