@@ -1,0 +1,325 @@
+"""The state machine: admit, recall, route, act, tools, commit.
+
+```
+START -> admit -> recall -> route -> act -> commit -> END
+           |                 ^ ^      | |
+           |                 | +------+ |    a draft failed a check: route again, knowing why
+           |                 +- tools <-+    tool calls, after approval where one is needed
+           +-> commit -> END                 blocked: spam, off-topic
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, RemoveMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.errors import GraphBubbleUp
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.message import REMOVE_ALL_MESSAGES
+from langgraph.graph.state import CompiledStateGraph
+
+from agentmesh.act import Act, step_of
+from agentmesh.errors import InputError, TurnError
+from agentmesh.hands import Hands
+from agentmesh.memory import Turn
+from agentmesh.parts import Parts
+from agentmesh.providers.blocks import to_answer
+from agentmesh.routing import Failure, TierFacts, escalate
+from agentmesh.state import State, failures_of
+
+TOP_ATTEMPTS = 2
+"""Drafts that the highest tier may make of one step before the turn fails."""
+
+
+class Nodes:
+    """The nodes of one agent's graph. Each opens, continues or closes the turn in the journal."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._act = Act(parts)
+        self._hands = Hands(parts)
+
+    def admit(self, state: State, config: RunnableConfig) -> dict[str, Any]:
+        """Open the turn: refuse what cannot be accepted, block what no model needs to see."""
+        session, user, claim = _who(config)
+        if state.get("resume"):
+            return self._resumed(session, user, claim)
+        text = check_text(_last_words(state["messages"]), self._parts.max_input_chars)
+        first = not self._parts.memory.begun(session)
+        verdict = self._parts.router.admit(text, first=first)
+        turn = self._parts.memory.open_turn(
+            session=session,
+            user=user,
+            agent=self._parts.name,
+            blocks=[{"type": "text", "text": text}],
+            kind="user" if verdict.allowed else "blocked",
+            opening=self._parts.opening,
+            claim=claim,
+        )
+        update: dict[str, Any] = _begin(turn)
+        if len(state["messages"]) > 1:
+            said = state["messages"][-1]
+            update["messages"] = [RemoveMessage(id=REMOVE_ALL_MESSAGES), said]
+        if not verdict.allowed:
+            answer = AIMessage(self._parts.blocked_reply)
+            update |= {
+                "messages": [*update.get("messages", []), answer],
+                "status": f"blocked:{verdict.kind}",
+                "decision": {
+                    "stage": verdict.stage,
+                    "kind": verdict.kind,
+                    "reason": verdict.reason,
+                    "probabilities": {verdict.kind: verdict.probability},
+                },
+            }
+        return update
+
+    def recall(self, state: State, config: RunnableConfig) -> dict[str, Any]:
+        """Open or continue the epoch."""
+        with self._closing(state, config) as turn:
+            turn.recall(self._parts.core)
+        return {}
+
+    def route(self, state: State, config: RunnableConfig) -> dict[str, Any]:
+        """Pick the tier of the next draft, and say why."""
+        with self._closing(state, config) as turn:
+            failures = failures_of(state)
+            facts = self._facts(turn)
+            if failures:
+                return self._escalated(turn, failures, facts)
+            if state["step"] and state.get("tier"):
+                reason = "the tier that began this turn goes on with it"
+                return {"decision": {**state["decision"], "stage": "pinned", "reason": reason}}
+            decision = self._parts.router.route(step_of(state, turn, self._parts), facts)
+            return {
+                "tier": decision.tier,
+                "decision": {
+                    "stage": decision.stage,
+                    "reason": decision.reason,
+                    "kind": decision.kind,
+                    "probabilities": dict(decision.probabilities),
+                },
+            }
+
+    def act(self, state: State, config: RunnableConfig) -> dict[str, Any]:
+        """Make one draft."""
+        with self._closing(state, config) as turn:
+            return self._accepted(state, self._act.run(state, turn, config))
+
+    async def aact(self, state: State, config: RunnableConfig) -> dict[str, Any]:
+        """Make one draft without blocking the event loop."""
+        with self._closing(state, config) as turn:
+            return self._accepted(state, await self._act.arun(state, turn, config))
+
+    def tools(self, state: State, config: RunnableConfig) -> dict[str, Any]:
+        """Run the draft's calls."""
+        with self._closing(state, config) as turn:
+            return self._hands.run(state, turn, config)
+
+    async def atools(self, state: State, config: RunnableConfig) -> dict[str, Any]:
+        """Run the draft's calls without blocking the event loop."""
+        with self._closing(state, config) as turn:
+            return await self._hands.arun(state, turn, config)
+
+    def commit(self, state: State, config: RunnableConfig) -> dict[str, Any]:
+        """End the turn in the journal: from here on it is finished, whatever happens."""
+        with self._closing(state, config) as turn:
+            turn.finish(state["status"], state["step"])
+        return {}
+
+    def _resumed(self, session: str, user: str, claim: str) -> dict[str, Any]:
+        turn = self._parts.memory.reopen_turn(session=session, user=user, claim=claim)
+        if turn is None:
+            raise InputError(
+                f"session {session!r} has no unfinished turn", hint="send a message with invoke()"
+            )
+        messages, step, tier = rebuilt(turn)
+        remove = RemoveMessage(id=REMOVE_ALL_MESSAGES)
+        return {**_begin(turn), "messages": [remove, *messages], "step": step, "tier": tier}
+
+    def _facts(self, turn: Turn) -> list[TierFacts]:
+        return [
+            TierFacts(tier.name, tier.model_name, rank)
+            for rank, tier in enumerate(self._parts.tiers)
+        ]
+
+    def _escalated(
+        self, turn: Turn, failures: Sequence[Failure], facts: list[TierFacts]
+    ) -> dict[str, Any]:
+        last = failures[-1]
+        above = escalate(failures, facts)
+        top = self._parts.tiers[-1].name
+        again = not last.check.startswith("error:")  # errors were tried again where it helps
+        if above is None and again and sum(f.tier == top for f in failures) < TOP_ATTEMPTS:
+            above = facts[-1]
+        if above is None:
+            return self._given_up(turn, failures)
+        reason = f"{last.tier} failed {last.check}: {last.reason}"
+        return {"tier": above.name, "decision": {"stage": "escalation", "reason": reason}}
+
+    def _given_up(self, turn: Turn, failures: Sequence[Failure]) -> dict[str, Any]:
+        tried = "; ".join(f"{f.tier}: {f.reason}" for f in failures)
+        if self._parts.fallback is None:
+            turn.finish("failed")
+            raise TurnError(
+                f"no tier could answer ({tried})", hint="set fallback= to answer something instead"
+            )
+        turn.add("assistant", [{"type": "text", "text": self._parts.fallback}])
+        return {
+            "messages": [AIMessage(self._parts.fallback)],
+            "status": "fallback",
+            "decision": {"stage": "fallback", "reason": tried},
+        }
+
+    def _accepted(self, state: State, update: dict[str, Any]) -> dict[str, Any]:
+        """Forget a step's failures once a draft was accepted."""
+        return update if "failures" in update else {**update, "failures": []}
+
+    def _closing(self, state: State, config: RunnableConfig) -> _Closing:
+        return _Closing(self._parts, state, _who(config)[2])
+
+
+class _Closing:
+    """The open turn of a node; an error in the node ends the turn as failed and frees its lease."""
+
+    def __init__(self, parts: Parts, state: State, claim: str) -> None:
+        memory, session = parts.memory, state["session"]
+        turn = memory.live(session, state["fence"])
+        if turn is None:  # it waited for a person, perhaps in another process
+            turn = memory.reopen_turn(session=session, user=state["user"], claim=claim)
+            if turn is None:
+                raise InputError(f"the turn of session {session!r} is finished")
+            turn.recall(parts.core)
+        self._turn = turn
+
+    def __enter__(self) -> Turn:
+        return self._turn
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None and not isinstance(error, GraphBubbleUp):
+            self._turn.abandon()
+
+
+def rebuilt(turn: Turn) -> tuple[list[AnyMessage], int, str]:
+    """Return an unfinished turn's messages, step and tier from the journal."""
+    messages: list[AnyMessage] = []
+    for record in turn.records:
+        blocks = record.entry.blocks
+        if record.kind == "user":
+            messages.append(HumanMessage("\n".join(block["text"] for block in blocks)))
+        elif record.kind == "assistant":
+            messages.append(to_answer(blocks))
+        elif record.kind == "tool":
+            messages += [
+                ToolMessage(b["text"], tool_call_id=b["id"], name=b["name"]) for b in blocks
+            ]
+    done = [record.step for record in turn.records if record.kind == "assistant"]
+    pending = bool(messages) and isinstance(messages[-1], AIMessage)
+    step = 0 if not done else done[-1] + (0 if pending else 1)
+    return messages, step, ""
+
+
+def build(
+    parts: Parts, checkpointer: BaseCheckpointSaver[Any] | None
+) -> CompiledStateGraph[Any, Any]:
+    """Compile the state machine of an agent."""
+    nodes = Nodes(parts)
+    graph = StateGraph(State)
+    graph.add_node("admit", nodes.admit)
+    graph.add_node("recall", nodes.recall)
+    graph.add_node("route", nodes.route)
+    graph.add_node("act", _both(nodes.act, nodes.aact))
+    graph.add_node("tools", _both(nodes.tools, nodes.atools))
+    graph.add_node("commit", nodes.commit)
+    graph.add_edge(START, "admit")
+    graph.add_conditional_edges("admit", _after_admit, ["recall", "commit"])
+    graph.add_conditional_edges("recall", _after_recall, ["route", "tools"])
+    graph.add_conditional_edges("route", _after_route, ["act", "commit"])
+    graph.add_conditional_edges("act", _after_act, ["route", "tools", "commit"])
+    graph.add_conditional_edges("tools", _after_tools, ["route", "commit"])
+    graph.add_edge("commit", END)
+    return graph.compile(checkpointer=checkpointer, name=parts.name)
+
+
+def _both(sync: Callable[..., Any], other: Callable[..., Any]) -> RunnableLambda[Any, Any]:
+    return RunnableLambda(sync, afunc=other, name=sync.__name__)
+
+
+def _after_admit(state: State) -> str:
+    return "commit" if state["status"] else "recall"
+
+
+def _after_recall(state: State) -> str:
+    return "tools" if isinstance(state["messages"][-1], AIMessage) else "route"
+
+
+def _after_route(state: State) -> str:
+    return "commit" if state["status"] else "act"
+
+
+def _after_tools(state: State) -> str:
+    return "commit" if state["status"] else "route"
+
+
+def _after_act(state: State) -> str:
+    if state["failures"]:
+        return "route"
+    return "commit" if state["status"] else "tools"
+
+
+def _begin(turn: Turn) -> dict[str, Any]:
+    return {
+        "session": turn.session,
+        "user": turn.user,
+        "turn": turn.number,
+        "fence": turn.fence,
+        "step": 0,
+        "tier": "",
+        "decision": {},
+        "failures": [],
+        "status": "",
+        "resume": False,
+    }
+
+
+def _who(config: RunnableConfig) -> tuple[str, str, str]:
+    """Return session, user and claim from a run's configuration; the thread is the session."""
+    given = config.get("configurable", {})
+    session = given.get("session") or given.get("thread_id")
+    if not session:
+        raise InputError(
+            "the run names no session", hint="config={'configurable': {'thread_id': 's1'}}"
+        )
+    return str(session), str(given.get("user") or "anonymous"), str(given.get("claim", ""))
+
+
+def _last_words(messages: Sequence[AnyMessage]) -> str:
+    if not messages or not isinstance(messages[-1], HumanMessage):
+        raise InputError(
+            "the run has no message of a user", hint="input={'messages': [HumanMessage('...')]}"
+        )
+    content = messages[-1].content
+    if isinstance(content, str):
+        return content
+    parts = [part if isinstance(part, str) else part.get("text") for part in content]
+    if any(part is None for part in parts):
+        raise InputError("the message holds something that is not text", hint="send text alone")
+    return "\n".join(str(part) for part in parts)
+
+
+def check_text(text: Any, limit: int) -> str:
+    """Return a user's message if it can be accepted."""
+    if not isinstance(text, str):
+        raise InputError(f"a message is text, not {type(text).__name__}", hint="pass a str")
+    if not text.strip():
+        raise InputError("the message is empty", hint="say something")
+    if len(text) > limit:
+        raise InputError(
+            f"the message has {len(text):,} characters, the limit is {limit:,}",
+            hint="shorten it, or raise max_input_chars",
+        )
+    return text

@@ -1,0 +1,298 @@
+"""The `tools` node: approved calls run once each, through LangGraph's own ToolNode."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphBubbleUp, GraphInterrupt
+from langgraph.prebuilt import ToolNode
+from langgraph.prebuilt.tool_node import ToolCallRequest
+from langgraph.types import interrupt
+
+from agentmesh import canonical
+from agentmesh.errors import InputError
+from agentmesh.memory import Turn
+from agentmesh.parts import Parts
+from agentmesh.state import State
+from agentmesh.tools import (
+    CallContext,
+    Result,
+    arun_call,
+    arun_once,
+    keyed,
+    run_call,
+    run_once,
+    to_message,
+)
+
+DECISIONS = ["approve", "edit", "reject", "respond"]
+
+
+class TurnJournal:
+    """A turn's log as the journal of its tool calls: intent, effect, result, each durable.
+
+    A call without a side effect is not announced: it can be repeated, so its result is enough.
+    """
+
+    def __init__(self, turn: Turn, parts: Parts, step: int) -> None:
+        self._turn = turn
+        self._step = step
+        self._effects = parts.catalogue.declarations
+        self._lock = threading.Lock()
+        self._calls: dict[str, tuple[str, str]] = {}
+        self._later: dict[str, Result] = {}
+        self._known: dict[str, Result] = {}
+        self._begun: set[str] = set()
+        for record in turn.records:
+            if record.kind == "intent":
+                self._begun.add(canonical.loads(record.body)["key"])
+            elif record.kind == "tool":
+                body = canonical.loads(record.body)
+                self._known[body["key"]] = _result(body)
+
+    def name(self, key: str, call_id: str, tool: str) -> None:
+        """Say which of the model's calls a key stands for."""
+        self._calls[key] = call_id, tool
+
+    def intent(self, key: str, tool: str, args: str) -> Any:
+        """Write that a call begins; return what is known of it from before."""
+        with self._lock:
+            if key in self._known:
+                return self._known[key]
+            if key in self._begun:
+                return "unknown"
+            if self._effects[tool].side_effect != "none":
+                self._turn.add("intent", [], self._step, key=key, tool=tool, args=args)
+                self._turn.flush()
+            self._begun.add(key)
+            return "new"
+
+    def result(self, key: str, result: Result) -> None:
+        """Write how a call ended, as the entry that the model will read."""
+        with self._lock:
+            self._known[key] = result
+            if self._effects[self._calls[key][1]].side_effect != "none":
+                self._write(key, result)
+                self._turn.flush()
+            else:
+                self._later[key] = result
+
+    def close(self) -> None:
+        """Write the results that could wait, in the order of the calls, not of their ends."""
+        for key in self._calls:
+            if key in self._later:
+                self._write(key, self._later.pop(key))
+        self._turn.flush()
+
+    def _write(self, key: str, result: Result) -> None:
+        call_id, name = self._calls[key]
+        block = _block(call_id, name, result.text, error=result.error)
+        more = {"final": True} if result.final else {}
+        self._turn.add("tool", [block], self._step, key=key, **more)
+
+    def reconcile(self, key: str) -> Result | None:
+        """Return what a person said of an unknown call: nobody has been asked."""
+        return None
+
+
+def _block(call_id: str, name: str, text: str, *, error: bool) -> dict[str, Any]:
+    return {"type": "result", "id": call_id, "name": name, "text": text, "error": error}
+
+
+def _result(body: dict[str, Any]) -> Result:
+    block = body["blocks"][0]
+    return Result(block["text"], block["error"], final=bool(body.get("final")))
+
+
+class Hands:
+    """Runs the calls of an accepted draft."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def run(self, state: State, turn: Turn, config: RunnableConfig) -> dict[str, Any]:
+        """Run the step's calls and log their results."""
+        draft, answered = self._approved(state, turn)
+        journal = TurnJournal(turn, self._parts, state["step"])
+        if draft.tool_calls:
+            keys = self._keys(draft, state, journal)
+
+            def wrap(request: ToolCallRequest, execute: Callable[..., Any]) -> ToolMessage:
+                call, context = request.tool_call, keys[str(request.tool_call["id"])]
+                tool = self._parts.catalogue.by_name[call["name"]]
+                result = run_once(
+                    tool,
+                    call["args"],
+                    context,
+                    journal,
+                    lambda: run_call(
+                        tool,
+                        str(call["id"]),
+                        call["args"],
+                        context,
+                        call=lambda given: execute(
+                            request.override(tool_call={**call, "args": given})
+                        ),
+                        passthrough=(GraphBubbleUp,),
+                    ),
+                )
+                return to_message(result, str(call["id"]), call["name"])
+
+            node = self._node(wrap_tool_call=wrap)
+            answered += node.invoke({"messages": [draft]}, config)["messages"]
+        journal.close()
+        return self._done(state, turn, answered)
+
+    async def arun(self, state: State, turn: Turn, config: RunnableConfig) -> dict[str, Any]:
+        """Run the step's calls without blocking the event loop."""
+        draft, answered = self._approved(state, turn)
+        journal = TurnJournal(turn, self._parts, state["step"])
+        if draft.tool_calls:
+            keys = self._keys(draft, state, journal)
+
+            async def wrap(request: ToolCallRequest, execute: Callable[..., Any]) -> ToolMessage:
+                call, context = request.tool_call, keys[str(request.tool_call["id"])]
+                tool = self._parts.catalogue.by_name[call["name"]]
+                result = await arun_once(
+                    tool,
+                    call["args"],
+                    context,
+                    journal,
+                    lambda: arun_call(
+                        tool,
+                        str(call["id"]),
+                        call["args"],
+                        context,
+                        call=lambda given: execute(
+                            request.override(tool_call={**call, "args": given})
+                        ),
+                        passthrough=(GraphBubbleUp,),
+                    ),
+                )
+                return to_message(result, str(call["id"]), call["name"])
+
+            node = self._node(awrap_tool_call=wrap)
+            answered += (await node.ainvoke({"messages": [draft]}, config))["messages"]
+        journal.close()
+        return self._done(state, turn, answered)
+
+    def _node(self, **wrapper: Any) -> ToolNode:
+        return ToolNode(list(self._parts.catalogue), handle_tool_errors=False, **wrapper)
+
+    def _keys(self, draft: AIMessage, state: State, journal: TurnJournal) -> dict[str, CallContext]:
+        """Return each call's context, with the idempotency key that names it across restarts."""
+        context, seen = CallContext(**self._parts.as_context(state)), Counter[str]()
+        keys: dict[str, CallContext] = {}
+        for call in draft.tool_calls:
+            tool = self._parts.catalogue.by_name[call["name"]]
+            same = call["name"] + canonical.dumps(call["args"])
+            bound = keyed(tool, call["args"], context, nth=seen[same])
+            seen[same] += 1
+            journal.name(bound.idempotency_key, str(call["id"]), call["name"])
+            keys[str(call["id"])] = bound
+        return keys
+
+    def _done(self, state: State, turn: Turn, answered: list[ToolMessage]) -> dict[str, Any]:
+        finals = [
+            record
+            for record in turn.records
+            if record.kind == "tool"
+            and record.step == state["step"]
+            and canonical.loads(record.body).get("final")
+        ]
+        update: dict[str, Any] = {
+            "messages": answered,
+            "step": state["step"] + 1,
+            "fence": turn.fence,
+        }
+        if finals:
+            update["status"] = "done"
+        return update
+
+    def _approved(self, state: State, turn: Turn) -> tuple[AIMessage, list[ToolMessage]]:
+        """Return the draft with the calls that may run, and the answers to those that may not.
+
+        Asks a person first where a tool's declaration says so; nothing has run until then.
+        """
+        draft = state["messages"][-1]
+        if not isinstance(draft, AIMessage):
+            raise InputError("there is no draft with calls to run", hint="resume the session")
+        stated = self._parts.catalogue.declarations
+        asked = [c for c in draft.tool_calls if stated[c["name"]].needs_approval(c["args"])]
+        if not asked:
+            return draft, []
+        try:
+            answer = interrupt(_request(asked, self._parts))
+        except GraphInterrupt:
+            turn.wait()
+            raise
+        return self._apply(state, turn, draft, asked, check_decisions(answer, len(asked)))
+
+    def _apply(
+        self,
+        state: State,
+        turn: Turn,
+        draft: AIMessage,
+        asked: list[Any],
+        decisions: list[dict[str, Any]],
+    ) -> tuple[AIMessage, list[ToolMessage]]:
+        by_id = {str(call["id"]): decision for call, decision in zip(asked, decisions, strict=True)}
+        calls, answers = [], []
+        for call in draft.tool_calls:
+            decision = by_id.get(str(call["id"]), {"type": "approve"})
+            if str(call["id"]) in by_id:
+                turn.add("approval", [], state["step"], call=str(call["id"]), decision=decision)
+            if decision["type"] in ("reject", "respond"):
+                text = str(decision.get("message") or "A person refused this call.")
+                rejected = decision["type"] == "reject"
+                block = _block(str(call["id"]), call["name"], text, error=rejected)
+                turn.add("tool", [block], state["step"], key=f"refused {call['id']}")
+                answers.append(ToolMessage(text, tool_call_id=str(call["id"]), name=call["name"]))
+                continue
+            args = decision["edited_action"]["args"] if decision["type"] == "edit" else call["args"]
+            calls.append({**call, "args": args})
+        turn.flush()
+        return draft.model_copy(update={"tool_calls": calls}), answers
+
+
+def _request(asked: list[Any], parts: Parts) -> dict[str, Any]:
+    """Return the question in the shape that LangGraph's own interfaces show."""
+    return {
+        "action_requests": [
+            {
+                "name": call["name"],
+                "args": call["args"],
+                "description": parts.catalogue.by_name[call["name"]].description,
+            }
+            for call in asked
+        ],
+        "review_configs": [
+            {"action_name": call["name"], "allowed_decisions": DECISIONS} for call in asked
+        ],
+    }
+
+
+def check_decisions(answer: Any, count: int) -> list[dict[str, Any]]:
+    """Return one decision per call from what a person answered."""
+    hint = f"one of {', '.join(DECISIONS)} for each call: {{'decisions': [{{'type': 'approve'}}]}}"
+    if isinstance(answer, bool):
+        return [{"type": "approve" if answer else "reject"}] * count
+    if isinstance(answer, str):
+        answer = {"decisions": [{"type": answer}] * count}
+    decisions = answer.get("decisions") if isinstance(answer, dict) else answer
+    if not isinstance(decisions, list) or len(decisions) != count:
+        raise InputError(f"{answer!r} does not answer {count} approval(s)", hint=hint)
+    for decision in decisions:
+        kind = decision.get("type") if isinstance(decision, dict) else None
+        edited = decision.get("edited_action") if isinstance(decision, dict) else None
+        if kind not in DECISIONS or (
+            kind == "edit"
+            and not (isinstance(edited, dict) and isinstance(edited.get("args"), dict))
+        ):
+            raise InputError(f"{decision!r} is not a decision", hint=hint)
+    return decisions

@@ -1,0 +1,79 @@
+"""What an agent is made of, as its nodes see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from agentmesh.economy.prices import PriceBook
+from agentmesh.errors import ConfigError
+from agentmesh.memory import Core, Memory
+from agentmesh.tiers import Budget, Tier
+
+if TYPE_CHECKING:
+    from agentmesh.routing import Check, Router, ToolFacts
+    from agentmesh.tools import Catalogue
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The checked arguments of an `Agent`."""
+
+    name: str
+    core: Core
+    catalogue: Catalogue
+    tiers: tuple[Tier, ...]
+    memory: Memory
+    router: Router
+    checks: tuple[Check, ...]
+    budget: Budget
+    opening: str
+    blocked_reply: str
+    fallback: str | None
+    tail: Callable[[], str]
+    max_input_chars: int
+    deadline_s: float
+
+    @cached_property
+    def prices(self) -> PriceBook:
+        """The list prices, and those that the tiers state."""
+        return PriceBook({t.model_name: t.price for t in self.tiers if t.price is not None})
+
+    @cached_property
+    def tool_facts(self) -> Mapping[str, ToolFacts]:
+        """What the checks know of each tool."""
+        from agentmesh.routing import ToolFacts
+
+        stated = self.catalogue.declarations
+        return {
+            name: ToolFacts(schema, stated[name].side_effect, stated[name].strict)
+            for name, schema in self.catalogue.schemas.items()
+        }
+
+    @cached_property
+    def approvals(self) -> bool:
+        """Whether any tool may need a person's approval."""
+        return any(stated.approval != "never" for stated in self.catalogue.declarations.values())
+
+    def tier(self, name: str) -> Tier:
+        """Return a tier by its name."""
+        for tier in self.tiers:
+            if tier.name == name:
+                return tier
+        raise ConfigError(
+            f"tier {name!r} is not defined", hint=f"tiers: {', '.join(t.name for t in self.tiers)}"
+        )
+
+    def as_context(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Return on whose behalf a step's tools run."""
+        return {
+            "tenant": self.memory.tenant,
+            "user": state["user"],
+            "session": state["session"],
+            "turn": state["turn"],
+            "step": state["step"],
+            "agent": self.name,
+            "tier": state["tier"],
+        }

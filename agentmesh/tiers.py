@@ -1,0 +1,154 @@
+"""Tiers: which models an agent may use, cheapest first, and what it may spend on them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from agentmesh.errors import ConfigError
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+    from agentmesh.economy.prices import Price
+
+_NAME = re.compile(r"[\w.-]{1,64}")
+_MODEL = re.compile(r"(anthropic|openai|openai-compatible):\S+")
+
+MAX_TOKENS = 4_096
+
+
+@dataclass(frozen=True)
+class Tier:
+    """One level of intelligence: a name, a model, and what is known of its price.
+
+    >>> Tier("flagship", "anthropic:claude-opus-5-5").model_name
+    'anthropic:claude-opus-5-5'
+
+    Args:
+        name: what the rest of the program calls it.
+        model: `anthropic:NAME`, `openai:NAME`, `openai-compatible:NAME`, or any langchain-core
+            chat model.
+        base_url: a proxy, a gateway, a local server or the emulator in the vendor's place.
+        api_key: the vendor's environment variable where it is left out.
+        max_tokens: of one answer.
+        temperature: the vendor's default where it is None.
+        timeout_s: of one request.
+        price: of a model that no price list knows, in dollars per million tokens.
+        cache: false for a model whose prompt is not to be marked for caching.
+        extra: more parameters of the vendor's API.
+    """
+
+    name: str
+    model: str | BaseChatModel
+    base_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    max_tokens: int = MAX_TOKENS
+    temperature: float | None = None
+    timeout_s: float = 60.0
+    price: Price | None = None
+    cache: bool = True
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"{self.name!r} is not a tier's name", hint="a word such as 'student' or 'flagship'"
+            )
+        if isinstance(self.model, str):
+            if not _MODEL.fullmatch(self.model):
+                raise ConfigError(
+                    f"tier {self.name!r}: {self.model!r} names no model",
+                    hint="write VENDOR:NAME with anthropic, openai or openai-compatible",
+                )
+        elif not hasattr(self.model, "invoke"):
+            raise ConfigError(
+                f"tier {self.name!r}: {self.model!r} is no model",
+                hint="a string such as 'anthropic:claude-opus-5-5', or a langchain-core chat model",
+            )
+
+    @cached_property
+    def model_name(self) -> str:
+        """The model as the ledger and the price list know it: `vendor:name`."""
+        if isinstance(self.model, str):
+            return self.model
+        params = self.model._get_ls_params()  # the one place where any model names itself
+        vendor = params.get("ls_provider") or type(self.model).__name__.lower()
+        return f"{vendor}:{params.get('ls_model_name') or self.model._llm_type}"
+
+    @cached_property
+    def ours(self) -> bool:
+        """Whether the model is one of ours, which know cache marks and exact usage."""
+        if isinstance(self.model, str):
+            return True
+        from agentmesh.providers import ChatModel
+
+        return isinstance(self.model, ChatModel)
+
+    @property
+    def audience(self) -> str:
+        """Whom a prompt is projected for: a foreign model gets plain text without marks."""
+        return self.model_name if self.ours else f"langchain:{self.model_name}"
+
+    @cached_property
+    def chat(self) -> BaseChatModel:
+        """The chat model, connected when it is first used."""
+        if not isinstance(self.model, str):
+            return self.model
+        from agentmesh.providers import connect
+
+        return connect(
+            self.model,
+            base_url=self.base_url,
+            api_key=self.api_key,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            timeout_s=self.timeout_s,
+            **self.extra,
+        )
+
+
+def check_tiers(tiers: Sequence[Tier]) -> tuple[Tier, ...]:
+    """Return the tiers if there is at least one and no two share a name."""
+    if not tiers or not all(isinstance(tier, Tier) for tier in tiers):
+        raise ConfigError(
+            f"tiers={list(tiers)!r} has no tier", hint="tiers=[Tier('flagship', 'anthropic:...')]"
+        )
+    names = [tier.name for tier in tiers]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"two tiers are called {twice[0]!r}", hint="give each its own name")
+    return tuple(tiers)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What may be spent, in dollars; the call that would exceed it is not made.
+
+    >>> Budget(turn_usd=0.05, session_usd=1.00).turn_micro
+    50000
+    """
+
+    turn_usd: float | None = None
+    session_usd: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("turn_usd", "session_usd"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(
+                    f"{name}={value!r} is no budget", hint="dollars above zero, or None"
+                )
+
+    @property
+    def turn_micro(self) -> int | None:
+        """The turn's budget in micro-dollars."""
+        return None if self.turn_usd is None else round(self.turn_usd * 1_000_000)
+
+    @property
+    def session_micro(self) -> int | None:
+        """The session's budget in micro-dollars."""
+        return None if self.session_usd is None else round(self.session_usd * 1_000_000)
