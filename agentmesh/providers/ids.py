@@ -19,7 +19,11 @@ def safe_id(call_id: str) -> str:
     """Return `call_id` if every vendor accepts it, else a stable id made from its hash."""
     if _VALID.fullmatch(call_id):
         return call_id
-    return f"call_{canonical.sha(canonical.clean(call_id))[:32]}"
+    return _made("call", call_id)
+
+
+def _made(prefix: str, text: str) -> str:
+    return f"{prefix}_{canonical.sha(canonical.clean(text))[:32]}"
 
 
 class CallIds:
@@ -39,7 +43,7 @@ class CallIds:
         """Return the wire's id of the next call named `call_id`."""
         count = self._seen.get(call_id, 0)
         self._seen[call_id] = count + 1
-        wire = safe_id(call_id if count == 0 else f"{call_id} #{count}")
+        wire = _made("again", f"{count} {call_id}") if count else safe_id(call_id)
         self._open.setdefault(call_id, deque()).append(wire)
         self._last[call_id] = wire
         return wire

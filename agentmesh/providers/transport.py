@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 import time
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cached_property
 from importlib import import_module
 from types import ModuleType
@@ -247,7 +248,9 @@ async def _astart_clock(request: httpx2.Request) -> None:
 
 
 def _bound_response(response: httpx2.Response) -> None:
-    response.stream = _Bounded(response.stream, response.request)
+    network = response.extensions.get("network_stream")
+    sock = network.get_extra_info("socket") if network is not None else None
+    response.stream = _Bounded(response.stream, response.request, sock)
 
 
 async def _abound_response(response: httpx2.Response) -> None:
@@ -255,17 +258,41 @@ async def _abound_response(response: httpx2.Response) -> None:
 
 
 class _Bounded(httpx2.SyncByteStream):
-    """A body that may not drip on beyond its request's deadline."""
+    """A body that may not drip on, or stand still, beyond its request's deadline.
 
-    def __init__(self, inner: Any, request: httpx2.Request) -> None:
+    A blocking read cannot be told to stop, so a timer hangs up the connection under it.
+    """
+
+    def __init__(self, inner: Any, request: httpx2.Request, sock: socket.socket | None) -> None:
         self._inner = inner
         self._request = request
+        self._sock = sock
 
     def __iter__(self) -> Iterator[bytes]:
-        for part in self._inner:
-            if time.monotonic() > self._request.extensions[_UNTIL]:
-                raise httpx2.ReadTimeout("the deadline has passed", request=self._request)
-            yield part
+        left = self._request.extensions[_UNTIL] - time.monotonic()
+        timer = threading.Timer(max(0.0, left), self._hang_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            for part in self._inner:
+                self._check()
+                yield part
+        except httpx2.TransportError:
+            self._check()
+            raise
+        finally:
+            timer.cancel()
+        self._check()
+
+    def _check(self) -> None:
+        if time.monotonic() >= self._request.extensions[_UNTIL]:
+            raise httpx2.ReadTimeout("the deadline has passed", request=self._request) from None
+
+    def _hang_up(self) -> None:
+        if self._sock is not None:
+            with suppress(OSError):  # closed in the meantime
+                # the plain socket's method: a TLS one would be torn down under its reader
+                socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._inner.close()

@@ -323,6 +323,30 @@ def test_a_dripping_answer_ends_at_the_deadline(
     assert time.monotonic() - started < 3, "the body would have dripped for five seconds"
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("way", WAYS)
+def test_an_answer_that_stands_still_ends_at_the_deadline(
+    name: str, way: Way, vendor: Any, canned: Any
+) -> None:
+    def stall(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_header("connection", "close")
+        handler.end_headers()
+        for _ in range(7):
+            handler.wfile.write(b"\n")
+            handler.wfile.flush()
+            time.sleep(0.1)
+        time.sleep(1.5)
+
+    kind = "text/event-stream" if "stream" in way.__name__ else "application/json"
+    vendor.says(canned(kind=kind, write=stall))
+    chat = model(name, vendor.url)
+    assert chat._connected().sdk, "its import is not part of the call"
+    started = time.monotonic()
+    with pytest.raises(ModelTimeoutError):
+        way(chat, timeout_s=0.9)
+    assert time.monotonic() - started < 1.5, "each read may wait 0.9 s, all together no more"
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_silence_ends_at_the_deadline(way: Way, vendor: Any, canned: Any) -> None:
     def wait(handler: BaseHTTPRequestHandler) -> None:
