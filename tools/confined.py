@@ -131,6 +131,8 @@ class Confined:
                 return os.stat(name, dir_fd=fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise _explained(path, error) from error
         except InputError as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 return None

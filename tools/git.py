@@ -19,20 +19,20 @@ from agentmesh.tools.programs import find, search_path
 
 TIMEOUT_S = 30.0
 _FIXED = {
-    "advice.detachedHead": "false",
-    "commit.gpgSign": "false",
-    "core.askPass": "",
-    "core.attributesFile": os.devnull,
+    "advice.detachedhead": "false",
+    "commit.gpgsign": "false",
+    "core.askpass": "",
+    "core.attributesfile": os.devnull,
     "core.bare": "false",
     "core.editor": ":",
-    "core.excludesFile": os.devnull,
+    "core.excludesfile": os.devnull,
     "core.fsmonitor": "false",
-    "core.hooksPath": os.devnull,
+    "core.hookspath": os.devnull,
     "core.pager": "cat",
-    "core.quotePath": "false",
-    "core.sshCommand": "false",
+    "core.quotepath": "false",
+    "core.sshcommand": "false",
     "diff.external": "",
-    "diff.ignoreSubmodules": "all",
+    "diff.ignoresubmodules": "all",
     "gc.auto": "0",
     "maintenance.auto": "false",
     "protocol.allow": "never",
@@ -79,6 +79,7 @@ class Git:
     def __init__(self, root: Path, git_dir: Path, author: Author) -> None:
         self.root = root
         self.git_dir = git_dir
+        self._is = _identity(git_dir)
         self.author = author
 
     @classmethod
@@ -101,6 +102,10 @@ class Git:
         self, *args: str, stdin: bytes = b"", index: Path | None = None, tree: bool = True
     ) -> bytes:
         """Return the output of `git args`; a failure is an InputError with git's own words."""
+        if _identity(self.git_dir) != self._is:
+            raise InputError(
+                f"{str(self.git_dir)!r} is not the repository that it was", hint="tell the person"
+            )
         here = {"GIT_DIR": str(self.git_dir)}
         if tree:
             here["GIT_WORK_TREE"] = str(self.root)
@@ -110,10 +115,10 @@ class Git:
             here[f"GIT_{role}_NAME"], here[f"GIT_{role}_EMAIL"] = self.author
         keys = _git(["config", "--list", "-z", "--name-only"], cwd=self.root, settings=here)
         named = keys.decode("utf-8", "surrogateescape").split("\0")
-        emptied = {key: "" for key in named if key.rpartition(".")[2].lower() in _PROGRAMS}
-        fixed = {key.lower() for key in _FIXED}
-        overrides = {**{k: v for k, v in emptied.items() if k.lower() not in fixed}, **_FIXED}
-        return _git(args, cwd=self.root, settings={**here, **_settings(overrides)}, stdin=stdin)
+        emptied = {key: "" for key in named if _last(key) in _PROGRAMS and key not in _FIXED}
+        optional = {key: "false" for key in named if _last(key) == "required"}
+        settings = {**here, **_settings({**emptied, **optional, **_FIXED})}
+        return _git(args, cwd=self.root, settings=settings, stdin=stdin)
 
     def text(self, *args: str) -> str:
         """Return the output of `git args` as text."""
@@ -206,6 +211,19 @@ class Git:
         """Apply a patch to the files, or change nothing."""
         if patch:
             self.run("apply", "--whitespace=nowarn", "-", stdin=patch)
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2].lower()
+
+
+def _identity(git_dir: Path) -> tuple[int, int]:
+    """Return what tells a directory from any other that takes its place later."""
+    try:
+        found = git_dir.lstat()
+    except OSError:
+        return (0, 0)
+    return (found.st_dev, found.st_ino)
 
 
 def _settings(overrides: Mapping[str, str]) -> dict[str, str]:

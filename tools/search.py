@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
@@ -101,7 +102,21 @@ def _with_ripgrep(files: Confined, pattern: str, path: str, glob: str) -> list[H
             name = str(at["path"].get("text", "(a name that is no text)")).removeprefix("./")
             line = str(at["lines"].get("text", "(no text)"))
             hits.append(Hit(prefix + name, at["line_number"], line.rstrip("\r\n")[:_MAX_LINE]))
-    return hits
+    return _confirmed(files, hits)
+
+
+def _confirmed(files: Confined, hits: list[Hit]) -> list[Hit]:
+    """Return the hits that the confined files really hold.
+
+    ripgrep opens paths by name: a second name of a file elsewhere, or a link that was swapped in
+    while it ran, shows here.
+    """
+    lines: dict[str, list[str]] = {}
+    for path in {hit.path for hit in hits}:
+        with suppress(InputError):
+            text = files.read(path).data.decode("utf-8", "replace")
+            lines[path] = [line.rstrip("\r")[:_MAX_LINE] for line in text.split("\n")]
+    return [hit for hit in hits if hit.text in lines.get(hit.path, ())[hit.line - 1 : hit.line]]
 
 
 def _with_python(files: Confined, pattern: str, path: str, glob: str, *, single: bool) -> list[Hit]:
