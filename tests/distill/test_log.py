@@ -1,0 +1,79 @@
+import pytest
+from sqlalchemy import update
+
+from agentmesh.distill.feedback import give
+from agentmesh.distill.log import read_traces
+from agentmesh.errors import CorruptError, InputError
+from agentmesh.memory import tables
+from agentmesh.providers import CompatibleModel, to_messages, to_tools
+
+
+def test_every_call_is_the_request_that_a_student_server_would_be_sent(desk):
+    m = desk.memory()
+    m.profile("u1").set("language", "German", source="user")
+    desk.ask(m, "s1", "Where is #W1?", [desk.call(), desk.text("It was shipped.")])
+    desk.ask(
+        m,
+        "s1",
+        "And #W2?",
+        [desk.call('{"order": "#W2"}', id="c2"), desk.text("Too.")],
+        tail="It is noon.",
+    )
+    model = CompatibleModel(model="s", base_url="http://127.0.0.1:1/v1")
+    traces = list(read_traces(m))
+    assert [t.action for t in traces] == ["order_status", "say", "order_status", "say"]
+    for trace, row in zip(traces, m.ledger.calls(session="s1"), strict=True):
+        prompt = m.rebuild("s1", row)
+        body = model.body(to_messages(prompt, model.model_name), tools=to_tools(prompt))
+        assert list(trace.prompt) == body["messages"]
+        assert list(trace.tools) == body["tools"]
+    assert traces[2].prompt[-1] == {"role": "user", "content": "It is noon."}
+
+
+def test_outcomes_hold_feedback_errors_steps_and_escalations(desk):
+    m = desk.memory()
+    desk.ask(m, "s1", "Where is it?", ["arguments", desk.call(), desk.text("Shipped.")])
+    desk.ask(
+        m, "s1", "Really?", [desk.call('{"order": "bad"}', id="c9"), desk.text("No.")], user="u1"
+    )
+    give(m, session="s1", turn=1, score=1.0, label="solved")
+    give(m, session="s1", turn=1, score=0.5)
+    first, second, third, fourth = read_traces(m)
+    assert (first.outcome.score, first.outcome.labels) == (0.75, ("solved",))
+    assert first.outcome.escalated
+    assert not second.outcome.escalated
+    assert first.outcome.steps == second.outcome.steps == 2
+    assert (first.outcome.errors, third.outcome.errors) == (0, 1)
+    assert (third.outcome.score, fourth.outcome.status) == (None, "done")
+    assert (first.kind, first.customer, first.cost) == ("simple", "u1", 1_000)
+
+
+def test_a_changed_log_is_noticed_and_progress_is_told(desk):
+    m = desk.memory()
+    for i in range(70):
+        desk.ask(m, f"s{i}", f"Question {i}", [desk.text("Answer")])
+    told = []
+    assert len(list(read_traces(m, progress=lambda done, total: told.append((done, total))))) == 70
+    assert told == [(64, 70), (70, 70)]
+    entries = tables.entries
+    change = update(entries).where(entries.c.kind == "user").values(body='{"blocks":[]}')
+    m.database.write(lambda c: c.execute(change))
+    with pytest.raises(CorruptError, match="cannot be rebuilt"):
+        list(read_traces(m))
+    assert len(list(read_traces(m, verify=False))) == 70
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ({"turn": 9, "score": 1.0}, "no turn 9"),
+        ({"turn": 1, "score": 2.0}, "score=2.0"),
+        ({"turn": 1}, "says nothing"),
+        ({"turn": 1, "label": "x" * 65}, "too long"),
+    ],
+)
+def test_feedback_that_fits_no_turn_is_refused(desk, given, wrong):
+    m = desk.memory()
+    desk.ask(m, "s1", "Hello", [desk.text("Hello")])
+    with pytest.raises(InputError, match=wrong):
+        give(m, session="s1", **given)
