@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -64,17 +63,13 @@ class _Point(NamedTuple):
 
     key: bytes
     tokens: int
-    index: int
+    block: int
 
 
-def digest(*parts: str) -> bytes:
-    """Return the hash of texts, for `Block.sha`; the borders between them count."""
-    state = blake2b(digest_size=16)
-    for part in parts:
-        text = part.encode("utf-8", "surrogatepass")
-        state.update(len(text).to_bytes(8, "big"))
-        state.update(text)
-    return state.digest()
+def digest(kind: str, text: str) -> bytes:
+    """Return the hash of a block's kind and text, for `Block.sha`."""
+    whole = f"{len(kind)} {kind}{text}".encode("utf-8", "surrogatepass")
+    return blake2b(whole, digest_size=16).digest()
 
 
 def pieces(kind: str, text: str, *, granularity: int, position: int) -> list[Block]:
@@ -94,7 +89,7 @@ class PrefixCache:
     """One API key's prompt cache of one model.
 
     >>> cache = PrefixCache(semantics("anthropic:claude-opus-5-5"), clock=lambda: 0.0)
-    >>> prompt = [Block(digest("rules"), 600, mark="short"), Block(digest("Hi"), 1, position=1)]
+    >>> prompt = [Block(digest("system", "..."), 600, mark="short"), Block(digest("user", "Hi"), 1)]
     >>> first = cache.look_up(prompt)
     >>> cache.begin(first)
     >>> first.usage.write, cache.look_up(prompt).usage.read
@@ -169,10 +164,10 @@ class PrefixCache:
         if self.semantics.family == "openai-explicit":
             last = next((i for i in reversed(range(len(blocks))) if blocks[i].closes), None)
             if implicit is not None and last is not None:
-                own = [mark for mark in marks if mark[0].index != last]
+                own = [mark for mark in marks if mark[0].block != last]
                 keep = self.semantics.max_marks - 1
                 ttl = blocks[last].mark or implicit
-                marks = sorted([*own[-keep:], (points[last], ttl)], key=lambda m: m[0].index)
+                marks = sorted([*own[-keep:], (points[last], ttl)], key=lambda m: m[0].block)
             marks = marks[-self.semantics.max_marks :]
         return [mark for mark in marks if mark[0].tokens >= minimum]
 
@@ -186,8 +181,8 @@ class PrefixCache:
         lookback = self.semantics.lookback or len(blocks)
         below = len(blocks)
         for mark, _ in reversed(marks):
-            oldest = blocks[mark.index].position - lookback
-            for index in range(min(mark.index, below - 1), -1, -1):
+            oldest = blocks[mark.block].position - lookback
+            for index in range(min(mark.block, below - 1), -1, -1):
                 if blocks[index].position <= oldest:
                     break
                 below = index

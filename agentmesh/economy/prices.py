@@ -22,13 +22,7 @@ from agentmesh.errors import ConfigError
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo
 
-_KEYS = {
-    "input": "input_mtok",
-    "output": "output_mtok",
-    "read": "cache_read_mtok",
-    "write": "cache_write_mtok",
-    "write_long": "cache_write_1h_mtok",
-}
+_KEYS = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok", "cache_write_1h_mtok")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +44,7 @@ class Price:
 
     def __init__(
         self,
-        input: Decimal | float | str,  # noqa: A002 - the vendors' own word
+        input: Decimal | float | str,
         output: Decimal | float | str,
         read: Decimal | float | str | None = None,
         write: Decimal | float | str | None = None,
@@ -179,14 +173,13 @@ class PriceBook:
         if listed is None:
             return None
         prices = listed.get_prices(_time(at))
-        found = {
-            kind: _at_length(getattr(prices, key), input_tokens) for kind, key in _KEYS.items()
-        }
-        if found["input"] is None or found["output"] is None:
+        fresh, output, read, write, long = (
+            _at_length(getattr(prices, key), input_tokens) for key in _KEYS
+        )
+        if fresh is None or output is None:
             return None
-        if found["read"] is None:  # a list without a discount bills reads as input
-            found["read"] = found["input"]
-        return Price(**found).complete(model)
+        # a list without a discount bills reads as input
+        return Price(fresh, output, fresh if read is None else read, write, long).complete(model)
 
     def cost(
         self, model: ModelName, usage: Usage, at: float | datetime | None = None

@@ -9,7 +9,7 @@ from typing import Any
 
 from agentmesh.economy.semantics import semantics
 from agentmesh.emulator.brain import Api, Call, Message, Request
-from agentmesh.emulator.refusal import Refusal, object_schema, tool_name, unknown_fields
+from agentmesh.emulator.refusal import Refusal, object_schema, tool_name, unknown_fields, words
 from agentmesh.emulator.wire import (
     IMAGE_TOKENS,
     BlockBuilder,
@@ -22,28 +22,30 @@ from agentmesh.emulator.wire import (
 )
 from agentmesh.prompt import Ttl
 
-_FIELDS = frozenset(
+_FIELDS = words(
     "model messages max_tokens cache_control container diagnostics inference_geo metadata "
     "output_config service_tier speed stop_sequences stream system temperature thinking "
-    "tool_choice tools top_k top_p user_profile_id context_management".split()
+    "tool_choice tools top_k top_p user_profile_id context_management"
 )
 _BLOCK_FIELDS = {
-    "text": {"type", "text", "cache_control", "citations"},
-    "tool_use": {"type", "id", "name", "input", "cache_control", "caller"},
-    "tool_result": {"type", "tool_use_id", "content", "is_error", "cache_control"},
-    "thinking": {"type", "thinking", "signature"},
-    "redacted_thinking": {"type", "data"},
-    "image": {"type", "source", "cache_control"},
-    "document": {"type", "source", "cache_control", "title", "context", "citations"},
+    "text": frozenset({"type", "text", "cache_control", "citations"}),
+    "tool_use": frozenset({"type", "id", "name", "input", "cache_control", "caller"}),
+    "tool_result": frozenset({"type", "tool_use_id", "content", "is_error", "cache_control"}),
+    "thinking": frozenset({"type", "thinking", "signature"}),
+    "redacted_thinking": frozenset({"type", "data"}),
+    "image": frozenset({"type", "source", "cache_control"}),
+    "document": frozenset({"type", "source", "cache_control", "title", "context", "citations"}),
 }
+_CONTROL_FIELDS = frozenset(("type", "ttl"))
+_MESSAGE_FIELDS = frozenset(("role", "content"))
 _ROLE_TYPES = {
     "user": ("text", "tool_result", "image", "document"),
     "assistant": ("text", "tool_use", "thinking", "redacted_thinking"),
     "system": ("text",),
 }
-_TOOL_FIELDS = frozenset(
+_TOOL_FIELDS = words(
     "name description input_schema type cache_control strict defer_loading input_examples "
-    "allowed_callers eager_input_streaming".split()
+    "allowed_callers eager_input_streaming"
 )
 _NO_PREFILL = re.compile(r"claude-(?:opus-4-[6-9]|sonnet-4-6|\w+-[5-9]).*")
 _NO_SAMPLING = re.compile(r"claude-(?:opus-4-[789]|\w+-[5-9]).*")
@@ -229,9 +231,7 @@ class _Reader:
                 "A maximum of 4 blocks with cache_control may be provided. "
                 f"Found {len(self._marks)}."
             )
-        request = Request(
-            "messages", model, system, messages, tools, limit, self._key, raw
-        )
+        request = Request("messages", model, system, messages, tools, limit, self._key, raw)
         return Parsed(
             request,
             f"anthropic:{model}",
@@ -294,7 +294,9 @@ class _Reader:
                 "tool_choice: Input tag does not match any of the expected tags: "
                 "'auto', 'any', 'tool', 'none'"
             )
-        names = [tool.get("name") for tool in self._raw.get("tools") or [] if isinstance(tool, dict)]
+        names = [
+            tool.get("name") for tool in self._raw.get("tools") or [] if isinstance(tool, dict)
+        ]
         if not names:
             raise Refusal("tool_choice may only be specified while providing tools.")
         if kind == "tool" and choice.get("name") not in names:
@@ -313,7 +315,9 @@ class _Reader:
                 raise Refusal(f"{path}: server tool {tool['type']!r} is not emulated")
             for field in unknown_fields(tool, _TOOL_FIELDS):
                 raise Refusal(f"{path}.custom.{field}: Extra inputs are not permitted")
-            if not tool_name(r"[a-zA-Z0-9_-]{1,128}", _need(tool, "name", str, f"{path}.custom.name")):
+            if not tool_name(
+                r"[a-zA-Z0-9_-]{1,128}", _need(tool, "name", str, f"{path}.custom.name")
+            ):
                 raise Refusal(
                     f"{path}.custom.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'"
                 )
@@ -349,7 +353,7 @@ class _Reader:
     def _control(self, control: Any, path: str) -> Ttl:
         if not isinstance(control, dict) or control.get("type") != "ephemeral":
             raise Refusal(f"{path}.type: Input should be 'ephemeral'")
-        for field in unknown_fields(control, ("type", "ttl")):
+        for field in unknown_fields(control, _CONTROL_FIELDS):
             raise Refusal(f"{path}.{field}: Extra inputs are not permitted")
         ttl = control.get("ttl", "5m")
         if ttl not in ("5m", "1h"):
@@ -436,9 +440,7 @@ class _Reader:
                     text = _result_text(block, path)
                     name = f"{head} result {block['tool_use_id']} {bool(block.get('is_error'))}"
                     self._builder.add(name, text, mark=mark, run=kind)
-                    seen.append(
-                        Message("tool", text, call_id=block["tool_use_id"], parts=(text,))
-                    )
+                    seen.append(Message("tool", text, call_id=block["tool_use_id"], parts=(text,)))
                 elif kind == "thinking":
                     self._builder.add(f"{head} thinking", block["thinking"])
                 else:
@@ -455,16 +457,14 @@ class _Reader:
                 )
         return tuple(seen)
 
-    def _turns(
-        self, messages: list[Any]
-    ) -> list[tuple[str, list[dict[str, Any]], list[str]]]:
+    def _turns(self, messages: list[Any]) -> list[tuple[str, list[dict[str, Any]], list[str]]]:
         """Return the checked turns; messages of one role in a row are one turn."""
         turns: list[tuple[str, list[dict[str, Any]], list[str]]] = []
         for index, message in enumerate(messages):
             path = f"messages.{index}"
             if not isinstance(message, dict):
                 raise Refusal(f"{path}: Input should be a valid dictionary")
-            for field in unknown_fields(message, ("role", "content")):
+            for field in unknown_fields(message, _MESSAGE_FIELDS):
                 raise Refusal(f"{path}.{field}: Extra inputs are not permitted")
             role = _need(message, "role", str, f"{path}.role")
             if role == "system":
@@ -502,9 +502,7 @@ class _Reader:
             )
         last = content[-1] if content else {}
         if last.get("type") == "text" and last["text"] != last["text"].rstrip():
-            raise Refusal(
-                "messages: final assistant content cannot end with trailing whitespace"
-            )
+            raise Refusal("messages: final assistant content cannot end with trailing whitespace")
 
     def _content(
         self, message: dict[str, Any], path: str, role: str, last: bool
@@ -544,15 +542,12 @@ class _Reader:
             raise Refusal(f"{path}.{kind}.{field}: Extra inputs are not permitted")
         if kind == "tool_use":
             if not tool_name(r"[a-zA-Z0-9_-]+", _need(block, "id", str, f"{path}.tool_use.id")):
-                raise Refusal(
-                    f"{path}.tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'"
-                )
+                raise Refusal(f"{path}.tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'")
             if not tool_name(
                 r"[a-zA-Z0-9_-]{1,200}", _need(block, "name", str, f"{path}.tool_use.name")
             ):
                 raise Refusal(
-                    f"{path}.tool_use.name: String should match pattern "
-                    "'^[a-zA-Z0-9_-]{1,200}$'"
+                    f"{path}.tool_use.name: String should match pattern '^[a-zA-Z0-9_-]{{1,200}}$'"
                 )
             _need(block, "input", dict, f"{path}.tool_use.input")
         elif kind == "tool_result":

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from agentmesh.economy.semantics import listed_as
 from agentmesh.emulator import openai
 from agentmesh.emulator.brain import Api, Call, Message, Request, Role
 from agentmesh.emulator.openai import Breakpoints, known_fields, need, one_of, optional
-from agentmesh.emulator.refusal import Refusal
+from agentmesh.emulator.refusal import Refusal, words
 from agentmesh.emulator.wire import (
     IMAGE_TOKENS,
     BlockBuilder,
@@ -18,38 +19,44 @@ from agentmesh.emulator.wire import (
     chunks,
     compact,
 )
-from agentmesh.economy.semantics import listed_as
 
-_FIELDS = frozenset(
+_FIELDS = words(
     "messages model audio frequency_penalty function_call functions logit_bias logprobs "
     "max_completion_tokens max_tokens metadata modalities moderation n parallel_tool_calls "
     "prediction presence_penalty prompt_cache_key prompt_cache_options prompt_cache_retention "
     "reasoning_effort response_format safety_identifier seed service_tier stop store stream "
     "stream_options temperature tool_choice tools top_logprobs top_p user verbosity "
-    "web_search_options".split()
+    "web_search_options"
 )
-_COMPATIBLE_FIELDS = _FIELDS | frozenset(
+_COMPATIBLE_FIELDS = _FIELDS | words(
     "top_k min_p repetition_penalty length_penalty min_tokens chat_template "
     "chat_template_kwargs cache_salt stop_token_ids ignore_eos include_reasoning "
-    "structured_outputs guided_json guided_regex guided_choice thinking priority".split()
+    "structured_outputs guided_json guided_regex guided_choice thinking priority"
 )
 _MESSAGE_FIELDS = {
-    "system": ("role", "content", "name"),
-    "developer": ("role", "content", "name"),
-    "user": ("role", "content", "name"),
-    "assistant": (
-        "role",
-        "content",
-        "name",
-        "refusal",
-        "tool_calls",
-        "audio",
-        "function_call",
-        "reasoning_content",
-        "reasoning",
+    "system": frozenset(("role", "content", "name")),
+    "developer": frozenset(("role", "content", "name")),
+    "user": frozenset(("role", "content", "name")),
+    "assistant": frozenset(
+        (
+            "role",
+            "content",
+            "name",
+            "refusal",
+            "tool_calls",
+            "audio",
+            "function_call",
+            "reasoning_content",
+            "reasoning",
+        )
     ),
-    "tool": ("role", "content", "tool_call_id", "name"),
+    "tool": frozenset(("role", "content", "tool_call_id", "name")),
 }
+_TOOL_FIELDS = frozenset(("type", "function"))
+_FUNCTION_FIELDS = frozenset(("name", "description", "parameters", "strict"))
+_CALL_FIELDS = frozenset(("id", "type", "function", "index"))
+_ANSWER_FIELDS = frozenset(("type", "text", "refusal"))
+_TEXT_FIELDS = _ANSWER_FIELDS | {"prompt_cache_breakpoint"}
 _PARTS = {
     "system": ("text",),
     "developer": ("text",),
@@ -208,9 +215,7 @@ class _Reader:
                 "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
                 param="stream_options",
             )
-        request = Request(
-            "chat", model, "\n".join(system), messages, tools, limit, self._key, raw
-        )
+        request = Request("chat", model, "\n".join(system), messages, tools, limit, self._key, raw)
         return Parsed(
             request,
             f"openai-compatible:{model}",
@@ -231,9 +236,7 @@ class _Reader:
         own = not _compatible(model)
         if own and openai.reasons(model):
             if old is not None:
-                raise openai.unsupported(
-                    "max_tokens", " Use 'max_completion_tokens' instead."
-                )
+                raise openai.unsupported("max_tokens", " Use 'max_completion_tokens' instead.")
             temperature = optional(raw, "temperature", float)
             if temperature not in (None, 1) and raw.get("reasoning_effort") != "none":
                 raise openai.unsupported("temperature")
@@ -254,11 +257,9 @@ class _Reader:
             path = f"tools[{index}]"
             openai.typed(tool, dict, path)
             one_of(need(tool, "type", str, f"{path}.type"), ("function",), f"{path}.type")
-            known_fields(tool, ("type", "function"), path)
+            known_fields(tool, _TOOL_FIELDS, path)
             function = need(tool, "function", dict, f"{path}.function")
-            known_fields(
-                function, ("name", "description", "parameters", "strict"), f"{path}.function"
-            )
+            known_fields(function, _FUNCTION_FIELDS, f"{path}.function")
             openai.function(function, f"{path}.function", self._builder)
             names.add(function["name"])
         choice = self._raw.get("tool_choice")
@@ -325,7 +326,7 @@ class _Reader:
         if content is None:
             if role != "assistant" or not (calls or raw.get("refusal")):
                 raise Refusal(
-                    f"Invalid value for 'content': expected a string, got null.",
+                    "Invalid value for 'content': expected a string, got null.",
                     param=f"messages.[{index}].content",
                 )
             content = []
@@ -344,9 +345,7 @@ class _Reader:
             own, "\n".join(texts), calls, raw.get("tool_call_id", ""), parts=tuple(texts)
         )
 
-    def _content(
-        self, content: Any, path: str, role: str, kind: str, closes: bool
-    ) -> list[str]:
+    def _content(self, content: Any, path: str, role: str, kind: str, closes: bool) -> list[str]:
         if isinstance(content, str):
             self._builder.add(kind, content, closes=closes)
             return [content]
@@ -358,10 +357,10 @@ class _Reader:
             type_ = one_of(need(part, "type", str, f"{where}.type"), _PARTS[role], f"{where}.type")
             last = closes and number == len(content) - 1
             if role == "assistant" and "prompt_cache_breakpoint" in part:
-                known_fields(part, ("type", "text", "refusal"), where)
+                known_fields(part, _ANSWER_FIELDS, where)
             mark = self._cache.mark(part, where)
             if type_ in ("text", "refusal"):
-                known_fields(part, ("type", type_, "prompt_cache_breakpoint"), where)
+                known_fields(part, _TEXT_FIELDS, where)
                 text: str = need(part, type_, str, f"{where}.{type_}")
                 self._builder.add(kind, text, mark=mark, closes=last)
                 texts.append(text)
@@ -384,7 +383,7 @@ class _Reader:
         for number, call in enumerate(calls or ()):
             where = f"{path}.tool_calls[{number}]"
             openai.typed(call, dict, where)
-            known_fields(call, ("id", "type", "function", "index"), where)
+            known_fields(call, _CALL_FIELDS, where)
             one_of(need(call, "type", str, f"{where}.type"), ("function",), f"{where}.type")
             function = need(call, "function", dict, f"{where}.function")
             found.append(

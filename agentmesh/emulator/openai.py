@@ -12,6 +12,8 @@ from agentmesh.emulator.wire import BlockBuilder, Event, compact
 from agentmesh.prompt import Ttl
 
 _REASONING = re.compile(r"gpt-(?:[5-9]|\d\d)(?!.*-chat).*|o\d(?:-.*)?")
+_OPTION_FIELDS = frozenset(("mode", "ttl", "prewarm", "comparison_response_id"))
+_BREAKPOINT_FIELDS = frozenset(("mode", "ttl"))
 _KINDS: dict[type, str] = {
     str: "a string",
     int: "an integer",
@@ -92,13 +94,11 @@ def one_of(value: Any, allowed: Iterable[str], path: str) -> str:
     return text
 
 
-def known_fields(raw: dict[str, Any], allowed: Iterable[str], path: str = "") -> None:
+def known_fields(raw: dict[str, Any], allowed: frozenset[str], path: str = "") -> None:
     """Refuse fields that the API does not have."""
     for name in unknown_fields(raw, allowed):
         where = f"{path}.{name}" if path else name
-        raise Refusal(
-            f"Unknown parameter: '{where}'.", param=where, code="unknown_parameter"
-        )
+        raise Refusal(f"Unknown parameter: '{where}'.", param=where, code="unknown_parameter")
 
 
 def unsupported(name: str, note: str = "") -> Refusal:
@@ -137,7 +137,7 @@ def function(tool: dict[str, Any], path: str, builder: BlockBuilder) -> None:
     if parameters is not None and not object_schema(parameters):
         raise Refusal(
             f"Invalid schema for function '{name}': schema must be a JSON Schema of 'type: "
-            f"\"object\"', got 'type: \"{parameters.get('type')}\"'.",
+            f'"object"\', got \'type: "{parameters.get("type")}"\'.',
             param=f"{path}.parameters",
             code="invalid_function_parameters",
         )
@@ -175,9 +175,7 @@ class Breakpoints:
         options = optional(raw, "prompt_cache_options", dict) or {}
         if options and not self.explicit:
             raise unsupported("prompt_cache_options")
-        known_fields(
-            options, ("mode", "ttl", "prewarm", "comparison_response_id"), "prompt_cache_options"
-        )
+        known_fields(options, _OPTION_FIELDS, "prompt_cache_options")
         mode = one_of(
             options.get("mode", "implicit"), ("implicit", "explicit"), "prompt_cache_options.mode"
         )
@@ -196,13 +194,17 @@ class Breakpoints:
 
     def mark(self, part: dict[str, Any], path: str) -> Ttl | None:
         """Return the breakpoint at the end of a content part, None if it has none."""
-        breakpoint_ = optional(part, "prompt_cache_breakpoint", dict, f"{path}.prompt_cache_breakpoint")
+        if "prompt_cache_breakpoint" not in part:
+            return None
+        breakpoint_ = optional(
+            part, "prompt_cache_breakpoint", dict, f"{path}.prompt_cache_breakpoint"
+        )
         if breakpoint_ is None:
             return None
         where = f"{path}.prompt_cache_breakpoint"
         if not self.explicit:
             raise unsupported(where)
-        known_fields(breakpoint_, ("mode", "ttl"), where)
+        known_fields(breakpoint_, _BREAKPOINT_FIELDS, where)
         one_of(need(breakpoint_, "mode", str, f"{where}.mode"), ("explicit",), f"{where}.mode")
         if "ttl" in breakpoint_:
             return self._named(breakpoint_["ttl"], f"{where}.ttl")

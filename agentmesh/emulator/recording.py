@@ -6,7 +6,8 @@ comes next. So calls may be repeated, and conversations may run in parallel.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from agentmesh.emulator.brain import Answer, Call, Fault, Message, Request
@@ -43,40 +44,52 @@ class Recording:
 
     def __init__(self, messages: Sequence[Mapping[str, Any]]) -> None:
         self.steps: tuple[_Step, ...] = tuple(_steps(messages))
-        if not self.steps:
+        opening = next((_text(m) for m in messages if m.get("role") == "user"), None)
+        if opening is None:
             raise InputError(
-                "the recording has no assistant message after the user's first words",
+                "the recording has no user message",
                 hint="give chat messages with roles user, assistant and tool",
             )
+        self.opening: str = opening
 
     def __call__(self, request: Request) -> Answer:
         """Return the recorded answer, or a refusal that says where the request strays."""
-        number = _spoken(request.messages)
+        return self.answer(_from_words(request.messages, {self.opening}))
+
+    def answer(self, messages: Sequence[Message]) -> Answer:
+        """Return the recorded answer to messages that start with the user's first words."""
+        number = _spoken(messages)
         if number >= len(self.steps):
             return _stray(
                 f"the recording has {len(self.steps)} assistant messages, the request has as many"
             )
         step = self.steps[number]
-        difference = _difference(step.heard, request.messages)
+        difference = _difference(step.heard, messages)
         if difference:
             return _stray(f"assistant message {number + 1}: {difference}")
         return step.answer
 
 
 class Recordings:
-    """Replays many conversations at once; each request finds its own by what was said so far."""
+    """Replays many conversations at once; each request finds its own by what was said so far.
+
+    Where several recordings have all that was said, they take turns in their order: replay them
+    in that order, each once.
+    """
 
     def __init__(self, conversations: Iterable[Sequence[Mapping[str, Any]]]) -> None:
+        self._asked: Counter[object] = Counter()
         self._first: dict[str, list[Recording]] = {}
         for messages in conversations:
             recording = Recording(messages)
-            self._first.setdefault(recording.steps[0].heard.words[0], []).append(recording)
+            self._first.setdefault(recording.opening, []).append(recording)
         if not self._first:
             raise InputError("there are no recordings", hint="give at least one conversation")
 
     def __call__(self, request: Request) -> Answer:
         """Return the recorded answer of the conversation that this request belongs to."""
-        first = next((m for m in request.messages if m.role == "user"), Message("user"))
+        messages = _from_words(request.messages, self._first)
+        first = messages[0] if messages else Message("user")
         candidates = [
             recording
             for words in dict.fromkeys((first.text, *first.parts))
@@ -85,9 +98,17 @@ class Recordings:
         if not candidates:
             return _stray(f"no recording begins with {_short(first.text)}")
         if len(candidates) > 1:
-            fitting = [one for one in candidates if _fits(one, request.messages)]
-            candidates = fitting or candidates
-        return candidates[0](request)
+            candidates = [one for one in candidates if _fits(one, messages)] or candidates
+        if len(candidates) == 1:
+            return candidates[0].answer(messages)
+        # call ids differ between two runs of the same words, so they do not count here
+        said = tuple(
+            (m.role, m.text, tuple((call.name, call.arguments) for call in m.calls))
+            for m in messages
+        )
+        number = self._asked[request.model, said]
+        self._asked[request.model, said] += 1
+        return candidates[number % len(candidates)].answer(messages)
 
 
 def _steps(messages: Sequence[Mapping[str, Any]]) -> Iterable[_Step]:
@@ -136,14 +157,21 @@ def _call(call: Any, index: int) -> Call:
         ) from error
 
 
-def _after_opening(messages: Sequence[Message]) -> Sequence[Message]:
-    """Return the messages from the user's first words on."""
-    start = next((i for i, m in enumerate(messages) if m.role == "user"), len(messages))
-    return messages[start:]
+def _from_words(messages: Sequence[Message], openings: Container[str]) -> Sequence[Message]:
+    """Return the messages from the user's first recorded words on.
+
+    What stands before them is not recorded: an assistant's greeting, and what a client puts
+    before it where the API wants the user to speak first.
+    """
+    users = [index for index, message in enumerate(messages) if message.role == "user"]
+    for index in users:
+        if any(text in openings for text in (messages[index].text, *messages[index].parts)):
+            return messages[index:]
+    return messages[users[0] :] if users else ()
 
 
 def _spoken(messages: Sequence[Message]) -> int:
-    return sum(message.role == "assistant" for message in _after_opening(messages))
+    return sum(message.role == "assistant" for message in messages)
 
 
 def _difference(heard: _Heard, messages: Sequence[Message]) -> str:

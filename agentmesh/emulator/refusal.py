@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 _KINDS = {
@@ -21,7 +21,7 @@ _KINDS = {
 }
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer, not a failure of the emulator
+class Refusal(Exception):
     """A request that the vendor refuses, or a fault in its place."""
 
     def __init__(
@@ -43,7 +43,14 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, not a failure of the 
     @property
     def kind(self) -> str:
         """Anthropic's name of the error's type."""
-        return _KINDS.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")
+        return _KINDS.get(
+            self.status, "invalid_request_error" if self.status < 500 else "api_error"
+        )
+
+
+def words(names: str) -> frozenset[str]:
+    """Return the names in a text."""
+    return frozenset(names.split())
 
 
 def type_name(value: Any) -> str:
@@ -61,10 +68,9 @@ def type_name(value: Any) -> str:
     return "an array" if isinstance(value, list) else "an object"
 
 
-def unknown_fields(raw: Mapping[str, Any], allowed: Iterable[str]) -> list[str]:
+def unknown_fields(raw: Mapping[str, Any], allowed: frozenset[str]) -> list[str]:
     """Return the fields of `raw` that are not allowed, in their order."""
-    names = frozenset(allowed)
-    return [name for name in raw if name not in names]
+    return [name for name in raw if name not in allowed] if raw.keys() - allowed else []
 
 
 def object_schema(schema: Any) -> bool:

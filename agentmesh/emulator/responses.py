@@ -9,7 +9,7 @@ from typing import Any
 from agentmesh.emulator import openai
 from agentmesh.emulator.brain import Api, Call, Message, Request, Role
 from agentmesh.emulator.openai import Breakpoints, known_fields, need, one_of, optional
-from agentmesh.emulator.refusal import Refusal
+from agentmesh.emulator.refusal import Refusal, words
 from agentmesh.emulator.wire import (
     IMAGE_TOKENS,
     BlockBuilder,
@@ -21,13 +21,14 @@ from agentmesh.emulator.wire import (
     signature,
 )
 
-_FIELDS = frozenset(
+_FIELDS = words(
     "access_programs background background_options context_management conversation image "
     "include input instructions max_output_tokens max_tool_calls metadata model moderation "
     "parallel_tool_calls previous_response_id prompt prompt_cache_key prompt_cache_options "
     "prompt_cache_retention reasoning safety_identifier service_tier store stream "
-    "stream_options temperature text tool_choice tools top_logprobs top_p truncation user".split()
+    "stream_options temperature text tool_choice tools top_logprobs top_p truncation user"
 )
+_TOOL_FIELDS = frozenset(("type", "name", "description", "parameters", "strict"))
 _ITEMS = ("message", "function_call", "function_call_output", "reasoning")
 _PARTS = {
     "user": ("input_text", "input_image", "input_file"),
@@ -36,25 +37,27 @@ _PARTS = {
     "assistant": ("output_text", "refusal"),
 }
 _PART_FIELDS = {
-    "input_text": ("type", "text", "prompt_cache_breakpoint"),
-    "input_image": ("type", "image_url", "file_id", "detail", "prompt_cache_breakpoint"),
-    "input_file": (
-        "type",
-        "file_id",
-        "file_data",
-        "file_url",
-        "filename",
-        "detail",
-        "prompt_cache_breakpoint",
+    "input_text": frozenset(("type", "text", "prompt_cache_breakpoint")),
+    "input_image": frozenset(("type", "image_url", "file_id", "detail", "prompt_cache_breakpoint")),
+    "input_file": frozenset(
+        (
+            "type",
+            "file_id",
+            "file_data",
+            "file_url",
+            "filename",
+            "detail",
+            "prompt_cache_breakpoint",
+        )
     ),
-    "output_text": ("type", "text", "annotations", "logprobs"),
-    "refusal": ("type", "refusal"),
+    "output_text": frozenset(("type", "text", "annotations", "logprobs")),
+    "refusal": frozenset(("type", "refusal")),
 }
 _ITEM_FIELDS = {
-    "message": ("type", "role", "content", "id", "status", "phase"),
-    "function_call": ("type", "id", "call_id", "name", "arguments", "status"),
-    "function_call_output": ("type", "id", "call_id", "output", "status"),
-    "reasoning": ("type", "id", "summary", "content", "encrypted_content", "status"),
+    "message": frozenset(("type", "role", "content", "id", "status", "phase")),
+    "function_call": frozenset(("type", "id", "call_id", "name", "arguments", "status")),
+    "function_call_output": frozenset(("type", "id", "call_id", "output", "status")),
+    "reasoning": frozenset(("type", "id", "summary", "content", "encrypted_content", "status")),
 }
 
 
@@ -205,11 +208,9 @@ def _wants_encrypted(reply: Reply) -> bool:
 
 
 def _emptied(item: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "message": {"content": []},
-        "function_call": {"arguments": ""},
-        "reasoning": {"summary": []},
-    }[item["type"]]
+    if item["type"] == "function_call":
+        return {"arguments": ""}
+    return {"summary" if item["type"] == "reasoning" else "content": []}
 
 
 def _deltas(
@@ -238,7 +239,7 @@ def _deltas(
     empty = {**content, name: ""}
     yield "response.content_part.added", "", {**place, "part": empty}
     stem = "response.refusal" if part is None else "response.output_text"
-    extra = {} if part is None else {"logprobs": []}
+    extra: dict[str, Any] = {} if part is None else {"logprobs": []}
     for text in chunks(whole):
         yield f"{stem}.delta", text, {**place, "delta": text, **extra}
     yield f"{stem}.done", "", {**place, name: whole, **extra}
@@ -318,7 +319,7 @@ class _Reader:
             path = f"tools[{index}]"
             openai.typed(tool, dict, path)
             one_of(need(tool, "type", str, f"{path}.type"), ("function",), f"{path}.type")
-            known_fields(tool, ("type", "name", "description", "parameters", "strict"), path)
+            known_fields(tool, _TOOL_FIELDS, path)
             if "parameters" not in tool:
                 need(tool, "parameters", dict, f"{path}.parameters")
             openai.function(tool, path, self._builder)
@@ -367,9 +368,7 @@ class _Reader:
                 seen.append(message)
         for call_id, answered in self._open.items():
             if not answered:
-                raise Refusal(
-                    f"No tool output found for function call {call_id}.", param="input"
-                )
+                raise Refusal(f"No tool output found for function call {call_id}.", param="input")
         return tuple(seen)
 
     def _follows(self, items: list[Any], index: int, item: dict[str, Any]) -> None:
@@ -408,9 +407,7 @@ class _Reader:
         texts = [text for text in texts if text]
         return Message(own, "\n".join(texts), parts=tuple(texts))
 
-    def _part(
-        self, part: Any, path: str, kind: str, allowed: tuple[str, ...], closes: bool
-    ) -> str:
+    def _part(self, part: Any, path: str, kind: str, allowed: tuple[str, ...], closes: bool) -> str:
         openai.typed(part, dict, path)
         type_ = one_of(need(part, "type", str, f"{path}.type"), allowed, f"{path}.type")
         known_fields(part, _PART_FIELDS[type_], path)
@@ -446,12 +443,10 @@ class _Reader:
             )
         self._open[call_id] = True
         output = item.get("output")
-        if output is None:
-            need({}, "output", str, f"{path}.output")
         if isinstance(output, str):
             self._builder.add(f"result {call_id}", output, closes=True)
             return Message("tool", output, call_id=call_id, parts=(output,))
-        openai.typed(output, list, f"{path}.output")
+        output = need(item, "output", list, f"{path}.output")
         texts = [
             self._part(
                 part,

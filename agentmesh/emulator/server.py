@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import uvicorn
 from starlette.applications import Starlette
@@ -207,9 +207,7 @@ class _Resettable:
             transport.abort()
 
 
-def application(
-    service: Service, clock: Clock = time.time, latency_s: float = 0.0
-) -> ASGIApp:
+def application(service: Service, clock: Clock = time.time, latency_s: float = 0.0) -> ASGIApp:
     """Return the ASGI application that serves `service`."""
     dialects: Mapping[str, Dialect] = {
         "/v1/messages": Messages(),
@@ -372,7 +370,7 @@ class Emulator:
             self._socket.close()
         self._server = self._thread = self._socket = None
 
-    def __enter__(self) -> Emulator:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -386,7 +384,9 @@ class Emulator:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio turns Nagle's delay off only where the socket says that it is TCP
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))

@@ -6,11 +6,11 @@ import hashlib
 import inspect
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from agentmesh.economy.billing import Block, CacheSpace, Clock, Lookup, PrefixCache
+from agentmesh.economy.billing import CacheSpace, Clock, Lookup, PrefixCache
 from agentmesh.economy.prices import PriceBook
 from agentmesh.economy.tokens import count
 from agentmesh.economy.usage import Usage
@@ -19,7 +19,6 @@ from agentmesh.emulator.brain import Answer, Brain, Call, Fault, Request
 from agentmesh.emulator.refusal import Refusal
 from agentmesh.emulator.wire import (
     Dialect,
-    Event,
     Parsed,
     Reply,
     compact,
@@ -99,9 +98,13 @@ class Service:
         """Raise the refusal of a missing or wrong API key."""
         anthropic = dialect.api == "messages"
         if not key:
-            message = "x-api-key header is required" if anthropic else (
-                "You didn't provide an API key. You need to provide your API key in an "
-                "Authorization header using Bearer auth (i.e. Authorization: Bearer YOUR_KEY)."
+            message = (
+                "x-api-key header is required"
+                if anthropic
+                else (
+                    "You didn't provide an API key. You need to provide your API key in an "
+                    "Authorization header using Bearer auth (i.e. Authorization: Bearer YOUR_KEY)."
+                )
             )
             raise Refusal(message, status=401)
         if self._keys is not None and key not in self._keys:
@@ -210,16 +213,7 @@ class Service:
         if output is not None:
             usage = replace(usage, output=output, reasoning=min(usage.reasoning, output))
         fault = prepared.fault.kind if prepared.fault else ""
-        self._write(prepared.dialect, prepared.parsed, usage, prepared, fault)
-
-    def _write(
-        self,
-        dialect: Dialect,
-        parsed: Parsed,
-        usage: Usage,
-        prepared: Prepared,
-        fault: str,
-    ) -> None:
+        dialect, parsed = prepared.dialect, prepared.parsed
         cost = self._prices.cost(parsed.name, usage, prepared.at)
         bill = Bill(
             prepared.reply.id,
@@ -327,13 +321,3 @@ def _name(seed: bytes, index: int) -> str:
 
 def _arguments(arguments: Mapping[str, Any] | str) -> str:
     return arguments if isinstance(arguments, str) else compact(dict(arguments))
-
-
-def written(blocks: Iterator[Event]) -> int:
-    """Return the output tokens that events carry."""
-    return count("".join(event.text for event in blocks))
-
-
-def total(blocks: list[Block]) -> int:
-    """Return a prompt's tokens."""
-    return sum(block.tokens for block in blocks)

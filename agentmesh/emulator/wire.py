@@ -136,6 +136,10 @@ class BlockBuilder:
         if tokens is not None:
             self.blocks.append(Block(digest(kind, text), tokens, mark, self._position, closes))
             return
+        if self._granularity == 1:
+            sha = digest(kind, text)
+            self.blocks.append(Block(sha, count(text), mark, self._position, closes))
+            return
         cut = pieces(kind, text, granularity=self._granularity, position=self._position)
         if mark or closes:
             cut[-1] = cut[-1]._replace(mark=mark, closes=closes)
@@ -160,14 +164,16 @@ def output_tokens(text: str, calls: tuple[Call, ...], reasoning: str = "") -> in
 
 def signature(model: str, text: str) -> str:
     """Return what binds a block of reasoning to the model that wrote it."""
-    return base64.b64encode(digest("reasoning", model, text) * 4).decode()
+    return base64.b64encode(digest(f"reasoning {model}", text) * 4).decode()
 
 
 def cut_to(answer: Answer, limit: int | None) -> Answer:
     """Return `answer` as far as `limit` tokens go; what was cut says so."""
     if limit is None:
         return answer
-    calls = [(name, args if isinstance(args, str) else compact(args)) for name, args in answer.calls]
+    calls = [
+        (name, args if isinstance(args, str) else compact(args)) for name, args in answer.calls
+    ]
     left = limit * 4 - len(answer.reasoning)
     if len(answer.text) + sum(len(n) + len(a) + 4 for n, a in calls) <= left:
         return answer
