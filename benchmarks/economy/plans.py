@@ -159,7 +159,7 @@ class Judge:
         """Return a prompt as its vendor reads it, or raise the vendor's refusal."""
         tools = to_tools(prompt)
         messages = to_messages(prompt, model)
-        body = self._models[model].body(messages, **({"tools": tools} if tools else {}))
+        body = self._models[model].body(messages, tools=tools)
         dialect: Any = Messages() if model.startswith("anthropic:") else Responses()
         read: Parsed = dialect.parse(body, "key")
         return read
