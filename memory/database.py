@@ -29,6 +29,10 @@ ATTEMPTS = 8
 """Tries of a PostgreSQL transaction that lost a deadlock or its connection before its commit."""
 
 _PRAGMAS = (
+    # An append changes a few hundred bytes of each page that it touches, and every page that is
+    # touched is written whole: small pages write less than half of what the default of 4 KB does.
+    "page_size=1024",
+    "wal_autocheckpoint=2000",
     f"busy_timeout={BUSY_TIMEOUT_MS}",
     "journal_mode=WAL",
     "synchronous=NORMAL",
@@ -72,6 +76,30 @@ class Database:
             return self._group.run(work)
         return self._again(lambda: self._write(work))
 
+    def scrub(self, wait_s: float = 30.0) -> bool:
+        """Leave no copy of deleted rows in the files; true if none is left.
+
+        SQLite has overwritten them in the file itself; its log is emptied here, which has to
+        wait for whoever still reads an older state. PostgreSQL is asked to free their space.
+        """
+        if self.in_memory:
+            return True
+        with _errors(), self.engine.connect() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            if not self.is_sqlite:
+                driver.autocommit = True
+                try:
+                    driver.execute("VACUUM")
+                finally:
+                    driver.autocommit = False
+                return False
+            deadline = time.monotonic() + wait_s
+            while driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.02)
+            return True
+
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
@@ -86,6 +114,22 @@ class Database:
     def _transaction(self) -> Iterator[Connection]:
         with _errors(), self._immediate.begin() as connection:
             yield connection
+
+    @contextmanager
+    def alone(self) -> Iterator[Connection]:
+        """Open a transaction that may rebuild tables: foreign keys are checked at its end only."""
+        with _errors(), self._immediate.connect() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            if self.is_sqlite:  # else dropping a table would delete the rows that refer to it
+                driver.execute("PRAGMA foreign_keys=OFF")
+            try:
+                with connection.begin():
+                    yield connection
+                    if self.is_sqlite and driver.execute("PRAGMA foreign_key_check").fetchone():
+                        raise StoreError("the migration broke a reference", hint="report it")
+            finally:
+                if self.is_sqlite:
+                    driver.execute("PRAGMA foreign_keys=ON")
 
     def _read(self, work: Callable[[Connection], T]) -> T:
         with _errors(), self.engine.connect() as connection:

@@ -36,12 +36,7 @@ class Epoch:
     @cached_property
     def text(self) -> str:
         """The frozen part in canonical form: what the prompt's hash begins with."""
-        return canonical.dumps(
-            {
-                "tools": tools_text(self.tools),
-                "segments": [[segment.name, segment.text] for segment in self.segments],
-            }
-        )
+        return frozen_text(self.tools, self.segments)
 
     @cached_property
     def shared(self) -> tuple[tuple[str, str], ...]:
@@ -58,6 +53,16 @@ class Epoch:
         """Tokens of the tools and of each segment, in order."""
         tools = sum(count(t.name + t.description + t.parameters) for t in self.tools)
         return ("tools", tools), *((s.name, count(s.text)) for s in self.segments)
+
+
+def frozen_text(tools: Sequence[ToolSpec], segments: Sequence[Segment]) -> str:
+    """Return the frozen part of a prompt in canonical form."""
+    return canonical.dumps(
+        {
+            "tools": tools_text(tools),
+            "segments": [[segment.name, segment.text] for segment in segments],
+        }
+    )
 
 
 def tools_text(tools: Sequence[ToolSpec]) -> str:

@@ -12,9 +12,11 @@ from sqlalchemy import Connection, select
 
 from agentmesh import canonical
 from agentmesh.errors import ConfigError, InputError
-from agentmesh.memory import sessions, tables, tombstones
+from agentmesh.memory import erasure, schema, sessions, tables, tombstones
 from agentmesh.memory.buckets import LIMITS, Bucket, Kind
 from agentmesh.memory.database import Database
+from agentmesh.memory.erasure import Receipt
+from agentmesh.memory.export import export
 from agentmesh.memory.history import History, Verified, rebuild, verify
 from agentmesh.memory.ledger import Call, Ledger
 from agentmesh.memory.sessions import View
@@ -64,7 +66,7 @@ class Memory:
         self._views: OrderedDict[str, View] = OrderedDict()
         self._live: dict[str, Turn] = {}
         self._turnstile = Turnstile()
-        self.database.write(lambda c: tables.metadata.create_all(c))
+        schema.prepare(self.database)
 
     def org(self, name: str) -> Bucket:
         """Return the facts of an organisation, shared by its users."""
@@ -176,6 +178,47 @@ class Memory:
         """Return the prompt of a past call; CorruptError if it is not the one that was sent."""
         return self.database.read(lambda c: rebuild(c, self.tenant, self.find(c, session).id, call))
 
+    def export(self, user: str) -> dict[str, Any]:
+        """Return everything that is known of a user, as JSON-able data."""
+        return self.database.read(
+            lambda c: export(c, self.tenant, _name("user", user), self.clock())
+        )
+
+    def erase(
+        self, *, user: str | None = None, session: str | None = None, tenant: str | None = None
+    ) -> Receipt:
+        """Remove a user, a session or this whole tenant for good, and refuse late writes to it.
+
+        It leaves every table, and on SQLite the file and its log too. Give exactly one name;
+        `tenant` must be this memory's own.
+        """
+        given = {"user": user, "session": session, "tenant": tenant}
+        named = [(kind, name) for kind, name in given.items() if name is not None]
+        if len(named) != 1:
+            raise InputError("erase one thing at a time", hint="give user=, session= or tenant=")
+        kind, name = named[0]
+        if kind == "tenant" and name != self.tenant:
+            raise InputError(
+                f"this memory is of tenant {self.tenant!r}, not {name!r}",
+                hint="open Memory(url, tenant=...) of the one to erase",
+            )
+        _name(kind, name)
+        return self._erase(lambda c: erasure.erase(c, kind, self.tenant, name, self.clock()))  # type: ignore[arg-type]  # one of the three
+
+    def readmit(self, *, user: str | None = None, session: str | None = None) -> bool:
+        """Accept writes again to a user or session that was erased; false if it was not."""
+        if (user is None) == (session is None):
+            raise InputError("readmit one thing at a time", hint="give user= or session=")
+        kind: tombstones.Kind = "session" if user is None else "user"
+        name = _name(kind, user or session or "")
+        return self.database.write(lambda c: tombstones.lift(c, kind, self.tenant, name))
+
+    def retain(self, days: float) -> Receipt:
+        """Remove sessions that nobody has used for `days`, and item versions superseded before."""
+        if not isinstance(days, int | float) or not days > 0:
+            raise InputError(f"cannot retain {days!r} days", hint="a number above 0")
+        return self._erase(lambda c: erasure.retain(c, self.tenant, days, self.clock()))
+
     def sessions(self, user: str | None = None) -> list[str]:
         """Return the names of the tenant's sessions, oldest first."""
         query = select(tables.sessions.c.name).where(tables.sessions.c.tenant == self.tenant)
@@ -187,6 +230,12 @@ class Memory:
     def close(self) -> None:
         """Close the database."""
         self.database.close()
+
+    def _erase(self, work: Callable[[Connection], tuple[Receipt, list[str]]]) -> Receipt:
+        receipt, gone = self.database.write(work)
+        for session in gone:
+            self._views.pop(session, None)
+        return receipt.signed(scrubbed=self.database.scrub())
 
     def find(self, connection: Connection, session: str) -> Any:
         """Return a session's row; InputError if there is none."""

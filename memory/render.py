@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 
 from agentmesh import canonical
-from agentmesh.memory.epochs import Epoch
+from agentmesh.memory.epochs import Epoch, frozen_text
 from agentmesh.prompt import Entry, Marks, Prompt
 
 SHOWN = frozenset({"user", "assistant", "tool", "note", "digest"})
@@ -39,6 +39,12 @@ def render(
 def entry_line(entry: Entry) -> str:
     """Return an entry as a line of the canonical text."""
     return f"{entry.seq} {entry.kind} {entry.body}\n"
+
+
+def prefix_text(prompt: Prompt) -> str:
+    """Return a prompt's canonical text up to its tail: what only grows within an epoch."""
+    frozen = frozen_text(prompt.tools, prompt.segments)
+    return "\n".join([frozen, "".join(entry_line(entry) for entry in prompt.entries)])
 
 
 def marks_text(marks: Marks) -> str:

@@ -69,7 +69,6 @@ bucket_items = Table(
         sqlite_where=text("superseded_by IS NULL"),
         postgresql_where=text("superseded_by IS NULL"),
     ),
-    sqlite_with_rowid=False,
 )
 """Append-only versions of Profile, Task and organisation facts."""
 
@@ -110,7 +109,6 @@ entries = Table(
     Column("chain", String(64), nullable=False),
     Column("tokens", Integer, nullable=False),
     Column("at", Float, nullable=False),
-    sqlite_with_rowid=False,  # one tree instead of two: half the pages that an append writes
 )
 """The log of every session, append-only."""
 
