@@ -198,7 +198,9 @@ class Sandbox:
         line += ["--proc", "/proc", "--dev", "/dev"]
         for folder in _FRESH:
             line += ["--size", str(self.limits.file_size), "--tmpfs", folder]
-        line += [*self._mounts(), "--remount-ro", "/dev", "--remount-ro", "/"]
+        line += self._mounts()
+        for folder in ("/proc", "/dev", "/"):  # to root, files of /proc/sys would be writable
+            line += ["--remount-ro", folder]
         return [*line, "--chdir", str(self.root), "--", *self._limited(command)]
 
     def _mounts(self) -> list[str]:
