@@ -20,8 +20,10 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 
+from agentmesh.economy.tokens import count
 from agentmesh.errors import ConfigError, InputError
 from agentmesh.providers.chunks import Reader
+from agentmesh.providers.loopback import loopback_host
 
 NO_KEY = "none"
 """Sent where a server needs no key, since the SDKs insist on one."""
@@ -55,6 +57,8 @@ class ChatModel(BaseChatModel):
     """The longest that one call may take."""
     extra: dict[str, Any] = Field(default_factory=dict, repr=False)
     """More fields of the vendor's request body, such as `thinking` or `reasoning`."""
+    headers: dict[str, str] = Field(default_factory=dict, repr=False)
+    """More HTTP headers, such as `anthropic-beta` or a gateway's own."""
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
@@ -114,13 +118,18 @@ class ChatModel(BaseChatModel):
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
         *,
         tool_choice: Any = None,
+        strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """Return the model with tools: those of `to_tools`, or any that langchain knows."""
-        bound = [convert_to_openai_tool(tool) for tool in tools]
+        bound = [convert_to_openai_tool(tool, strict=strict) for tool in tools]
         if tool_choice is not None:
             kwargs["tool_choice"] = tool_choice
         return self.bind(tools=bound, **kwargs)
+
+    def get_num_tokens(self, text: str) -> int:
+        """Return the tokens of `text` by the one rule that everything here counts by."""
+        return count(text)
 
     def close(self) -> None:
         """Close the connections that are kept open; the model stays usable."""
@@ -129,13 +138,11 @@ class ChatModel(BaseChatModel):
 
     def key(self) -> str:
         """Return the API key, or raise a `ConfigError` that names its variable."""
-        from agentmesh.providers.transport import is_loopback
-
         if self.api_key is not None and self.api_key.get_secret_value():
             return self.api_key.get_secret_value()
         if self.key_variable and (key := os.environ.get(self.key_variable)):
             return key
-        if is_loopback(self.base_url) or (self.base_url and not self.key_variable):
+        if loopback_host(self.base_url) or (self.base_url and not self.key_variable):
             return NO_KEY
         raise ConfigError(
             f"no API key for {self.model_name!r}",
@@ -219,7 +226,11 @@ class ChatModel(BaseChatModel):
             from agentmesh.providers.transport import Connection
 
             self._connection = Connection(
-                self.sdk, model=self.model_name, api_key=self.key(), base_url=self.base_url
+                self.sdk,
+                model=self.model_name,
+                api_key=self.key(),
+                base_url=self.base_url,
+                headers=self.headers,
             )
         return self._connection
 

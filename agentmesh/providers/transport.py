@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cached_property
 from importlib import import_module
@@ -24,8 +24,8 @@ import httpx2
 
 from agentmesh.errors import TierError
 from agentmesh.providers.failures import failure, from_sdk
+from agentmesh.providers.loopback import loopback_host
 
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _UNTIL = "agentmesh.until"
 _REQUEST_IDS = ("request-id", "x-request-id")
 
@@ -60,8 +60,15 @@ class Connection:
     """One model's connection to its vendor through the SDK named `sdk`."""
 
     def __init__(
-        self, sdk: Literal["anthropic", "openai"], *, model: str, api_key: str, base_url: str | None
+        self,
+        sdk: Literal["anthropic", "openai"],
+        *,
+        model: str,
+        api_key: str,
+        base_url: str | None,
+        headers: Mapping[str, str],
     ) -> None:
+        self._headers = {**headers, "Content-Type": "application/json"}
         self._sdk_name = sdk
         self._model = model
         self._api_key = api_key
@@ -83,7 +90,9 @@ class Connection:
     def post(self, path: str, body: dict[str, Any], timeout_s: float) -> Answer:
         """Send `body` and return the whole answer."""
         with self._translated():
-            response = self._client().post(path, cast_to=httpx2.Response, **_sent(body, timeout_s))
+            response = self._client().post(
+                path, cast_to=httpx2.Response, **self._sent(body, timeout_s)
+            )
             return self._answer(response)
 
     async def apost(self, path: str, body: dict[str, Any], timeout_s: float) -> Answer:
@@ -92,7 +101,7 @@ class Connection:
             client = await self._async_client()
             async with asyncio.timeout(timeout_s):
                 response = await client.post(
-                    path, cast_to=httpx2.Response, **_sent(body, timeout_s)
+                    path, cast_to=httpx2.Response, **self._sent(body, timeout_s)
                 )
             return self._answer(response)
 
@@ -105,7 +114,7 @@ class Connection:
                 cast_to=object,
                 stream=True,
                 stream_cls=self.sdk.Stream[object],
-                **_sent(body, timeout_s),
+                **self._sent(body, timeout_s),
             )
             try:
                 with self._translated(midway=True):
@@ -126,7 +135,7 @@ class Connection:
                     cast_to=object,
                     stream=True,
                     stream_cls=self.sdk.AsyncStream[object],
-                    **_sent(body, timeout_s),
+                    **self._sent(body, timeout_s),
                 )
             try:
                 with self._translated(midway=True):
@@ -196,35 +205,20 @@ class Connection:
 
     def _http_options(self, hooks: dict[str, list[Callable[..., Any]]]) -> dict[str, Any]:
         options: dict[str, Any] = {"event_hooks": hooks}
-        host = is_loopback(self._base_url)
-        if host:
+        if host := loopback_host(self._base_url):
+            host = f"[{host}]" if ":" in host else host
             options["mounts"] = {f"all://{host}": None}  # never through a proxy
         return options
+
+    def _sent(self, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        options = {"timeout": httpx2.Timeout(timeout_s), "headers": self._headers}
+        return {"content": encode(body), "options": options}
 
     def _answer(self, response: httpx2.Response) -> Answer:
         value = response.json()
         if not isinstance(value, dict):
             raise failure("api", self._model, "sent an answer that is not a JSON object")
         return Answer(value, _request_id(response))
-
-
-def is_loopback(base_url: str | None) -> str:
-    """Return the host of a URL on this machine, or ""."""
-    try:
-        host = httpx2.URL(base_url or "").host
-    except (httpx2.InvalidURL, TypeError):
-        return ""
-    return host if host in LOOPBACK else ""
-
-
-def _sent(body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-    return {
-        "content": encode(body),
-        "options": {
-            "timeout": httpx2.Timeout(timeout_s),
-            "headers": {"Content-Type": "application/json"},
-        },
-    }
 
 
 def _request_id(response: httpx2.Response) -> str:

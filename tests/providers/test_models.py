@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import doctest
+import importlib
 import subprocess
 import sys
 from typing import Any
@@ -10,8 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, HumanMessage
 
 import agentmesh.providers
+from agentmesh.economy.tokens import count
 from agentmesh.errors import ConfigError
 from agentmesh.providers import AnthropicModel, CompatibleModel, OpenAIModel, connect
 from agentmesh.providers.ids import CallIds, safe_id
@@ -93,6 +97,23 @@ def test_settings_of_a_kind_reach_it() -> None:
     model = connect("openai-compatible:m", base_url=LOCAL, alternate=True, replay_reasoning=False)
     assert isinstance(model, CompatibleModel)
     assert (model.alternate, model.replay_reasoning, model.extra) == (True, False, {})
+
+
+def test_tokens_are_counted_by_the_one_rule() -> None:
+    model = connect("anthropic:claude-opus-5-5", base_url=LOCAL)
+    assert model.get_num_tokens("x" * 9) == count("x" * 9)
+    assert model.get_num_tokens_from_messages([HumanMessage("x" * 90)]) >= count("x" * 90)
+
+
+@pytest.mark.parametrize(
+    "name", ["anthropic", "blocks", "chat", "compatible", "ids", "loopback", "openai"]
+)
+def test_examples_are_true(name: str) -> None:
+    module = importlib.import_module(f"agentmesh.providers.{name}")
+    known = {"AIMessage": AIMessage, "HumanMessage": HumanMessage, "connect": connect}
+    result = doctest.testmod(module, extraglobs=known)
+    assert result.attempted
+    assert not result.failed
 
 
 def test_models_can_be_copied() -> None:

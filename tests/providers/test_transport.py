@@ -140,6 +140,12 @@ def test_what_is_sent_is_the_body(
     assert key == SECRET
 
 
+def test_own_headers_are_sent(vendor: Any, canned_json: Any) -> None:
+    vendor.says(canned_json(WHOLE[NAMES[0]]))
+    invoke(model(NAMES[0], vendor.url, headers={"anthropic-beta": "some-beta"}))
+    assert vendor.requests[0].headers["anthropic-beta"] == "some-beta"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_connections_are_reused(name: str, vendor: Any, canned_json: Any) -> None:
     vendor.says(canned_json(WHOLE[name]))
