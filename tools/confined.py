@@ -145,9 +145,13 @@ class Confined:
                 file = os.open(name, _FILE, dir_fd=fd)
             except OSError as error:
                 raise _explained(path, error) from error
-            with os.fdopen(file, "rb") as opened:
-                found = os.fstat(opened.fileno())
+            found = os.fstat(file)
+            try:
                 self._check_file(path, found)
+            except InputError:
+                os.close(file)
+                raise
+            with os.fdopen(file, "rb") as opened:
                 return Content(opened.read(self.max_bytes + 1), stat.S_IMODE(found.st_mode))
 
     def _check_file(self, path: str, found: os.stat_result) -> None:

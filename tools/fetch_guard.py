@@ -114,7 +114,7 @@ class FetchGuard:
         port = port or (443 if split.scheme == "https" else 80)
         if port not in self.ports:
             raise _refused(url, f"asks for port {port}")
-        host, literal = _host(url, split.hostname or "")
+        host, literal = _host(url, split.hostname or "", bracketed="[" in split.netloc)
         self._check_host(url, host)
         path = (split.path or "/") + (f"?{split.query}" if split.query else "")
         return Target(split.scheme, host, port, path, self._address(url, host, port, literal))
@@ -226,9 +226,9 @@ class _Pinned(http.client.HTTPConnection):
         self.sock = sock
 
 
-def _host(url: str, shown: str) -> tuple[str, IPAddress | None]:
+def _host(url: str, shown: str, *, bracketed: bool) -> tuple[str, IPAddress | None]:
     """Return a URL's host in its one spelling, and its address if it is one."""
-    if ":" in shown:
+    if bracketed or ":" in shown:
         try:
             address = ipaddress.IPv6Address(shown)
         except ValueError as error:

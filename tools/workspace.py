@@ -129,7 +129,7 @@ class Workspace:
             text: All that it shall hold.
         """
         self._put(path, _encoded(text), self.log.next_step())
-        return f"wrote {path}, {text.count(chr(10)) + bool(text)} lines"
+        return f"wrote {path}, {len(text.splitlines())} lines"
 
     def edit_file(self, path: str, old: str, new: str, everywhere: bool = False) -> str:
         """Replace text in a file; the old text must occur exactly once, to the letter.
