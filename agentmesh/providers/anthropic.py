@@ -18,11 +18,11 @@ from langchain_core.messages import (
 from agentmesh.errors import InputError
 from agentmesh.providers.blocks import Block, compact, parse_arguments, read, to_answer
 from agentmesh.providers.chat import ChatModel, as_tools, schema_of
-from agentmesh.providers.chunks import Reader, call_chunk, reasoning_chunk, text_chunk
+from agentmesh.providers.chunks import Reader, reasoning_chunk, text_chunk
 from agentmesh.providers.failures import failure, told_failure
 from agentmesh.providers.ids import CallIds
 from agentmesh.providers.usage import from_anthropic
-from agentmesh.providers.wire import mark_of, texts, unknown_message
+from agentmesh.providers.wire import EMPTY, mark_of, texts, unknown_message
 
 OPENING = "(the conversation begins)"
 """Stands where a log starts with the assistant: the API wants the user to speak first."""
@@ -154,6 +154,7 @@ def _result(message: ToolMessage, ids: CallIds) -> Block:
     if blocks:
         result["content"] = [{"type": "text", "text": block["text"]} for block in blocks]
     if message.status == "error":
+        result.setdefault("content", [{"type": "text", "text": EMPTY}])
         result["is_error"] = True
     return _marked(result, {"mark": mark_of(message)})
 
@@ -266,7 +267,7 @@ class _AnthropicReader(Reader):
         if block["type"] == "text":
             yield text_chunk(index, block.get("text") or "")
         elif block["type"] == "tool_use":
-            yield call_chunk(index, "", call_id=block["id"], name=block["name"])
+            yield self.call(index, "", call_id=block["id"], name=block["name"])
         elif block["type"] == "thinking":
             yield reasoning_chunk(
                 index, block.get("thinking") or "", model=self.model, data=_told(block)
@@ -279,7 +280,7 @@ class _AnthropicReader(Reader):
         elif kind == "input_json_delta":
             self._json[index] += delta["partial_json"]
             if self._open[index]["type"] == "tool_use" and delta["partial_json"]:
-                yield call_chunk(index, delta["partial_json"])
+                yield self.call(index, delta["partial_json"])
         elif kind == "thinking_delta":
             text = delta["thinking"]
             yield reasoning_chunk(index, text, data={"thinking": text})
@@ -290,7 +291,7 @@ class _AnthropicReader(Reader):
         block, text = self._open.pop(index), self._json.pop(index)
         if block["type"] == "tool_use":
             if not text:
-                yield call_chunk(index, compact(block.get("input") or {}))
+                yield self.call(index, compact(block.get("input") or {}))
         elif block["type"] not in ("text", "thinking"):
             if text:
                 block = {**block, "input": json.loads(text)}

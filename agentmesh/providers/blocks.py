@@ -71,11 +71,12 @@ def to_content(blocks: Iterable[Block]) -> list[str | dict[Any, Any]]:
 def _to_standard(block: Block) -> dict[Any, Any]:
     kind = block["type"]
     if kind == "call":
+        args = parse_arguments(block["arguments"])
         standard: Block = {
-            "type": "tool_call",
+            "type": "invalid_tool_call" if args is None else "tool_call",
             "id": block["id"],
             "name": block["name"],
-            "args": parse_arguments(block["arguments"]) or {},
+            "args": block["arguments"] if args is None else args,
             "extras": {"arguments": block["arguments"]},
         }
     elif kind == "opaque":

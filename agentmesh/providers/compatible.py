@@ -22,7 +22,6 @@ from agentmesh.providers.blocks import Block, compact, read, to_answer
 from agentmesh.providers.chat import ChatModel, as_tools, schema_of
 from agentmesh.providers.chunks import (
     Reader,
-    call_chunk,
     reasoning_chunk,
     refusal_chunk,
     text_chunk,
@@ -251,7 +250,7 @@ class _CompletionsReader(Reader):
             yield from self._called(call, str(event.get("id")))
         if choice.get("finish_reason"):
             for number in sorted(self._silent):
-                yield call_chunk(self.at(number), "{}")
+                yield self.call(self.at(number), "{}")
             self._silent.clear()
             self.done = True
             self.metadata = _metadata(event, choice, refused=self._refused)
@@ -279,11 +278,11 @@ class _CompletionsReader(Reader):
             call_id = _call_id(call, answer, number)
             self._calls.append((call.get("index"), call_id))
             self._silent.add(number)
-            yield call_chunk(
+            yield self.call(
                 self.at(number), arguments, call_id=call_id, name=str(function.get("name") or "")
             )
         elif arguments:
-            yield call_chunk(self.at(number), arguments)
+            yield self.call(self.at(number), arguments)
         if arguments:
             self._silent.discard(number)
 

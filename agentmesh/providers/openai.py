@@ -21,7 +21,6 @@ from agentmesh.providers.blocks import Block, read, reasoning_text, to_answer
 from agentmesh.providers.chat import ChatModel, as_tools, schema_of
 from agentmesh.providers.chunks import (
     Reader,
-    call_chunk,
     reasoning_chunk,
     refusal_chunk,
     text_chunk,
@@ -29,9 +28,6 @@ from agentmesh.providers.chunks import (
 from agentmesh.providers.failures import failure, told_failure
 from agentmesh.providers.ids import CallIds
 from agentmesh.providers.usage import from_openai
-
-EMPTY = "(empty)"
-"""What a tool that returned nothing is shown to have returned."""
 
 _CHOICES = {"auto": "auto", "any": "required", "required": "required", "none": "none"}
 
@@ -153,7 +149,7 @@ class _Items:
         return items if any(item["type"] in ("message", "function_call") for item in items) else []
 
     def _result(self, message: ToolMessage) -> Block:
-        blocks = wire.texts(message) or [{"text": EMPTY, "mark": wire.mark_of(message)}]
+        blocks = wire.texts(message) or [{"text": wire.EMPTY, "mark": wire.mark_of(message)}]
         return {
             "type": "function_call_output",
             "call_id": self._ids.result(message.tool_call_id),
@@ -283,7 +279,7 @@ class _ResponsesReader(Reader):
     def _begin(self, item: Any, value: Mapping[str, Any]) -> Iterator[AIMessageChunk]:
         if value["type"] == "function_call":
             index = self.at((item,))
-            yield call_chunk(index, "", call_id=value["call_id"], name=value["name"])
+            yield self.call(index, "", call_id=value["call_id"], name=value["name"])
         elif value["type"] == "message" and value.get("phase"):
             self._phases[item] = value["phase"]
 
@@ -297,7 +293,7 @@ class _ResponsesReader(Reader):
     def _argue(self, item: Any, arguments: str) -> AIMessageChunk:
         if arguments:
             self._heard.add((item,))
-        return call_chunk(self.at((item,)), arguments)
+        return self.call(self.at((item,)), arguments)
 
     def _reason(self, item: Any, text: str, data: dict[str, Any] | None = None) -> AIMessageChunk:
         model = None if self.has((item,)) else self.model

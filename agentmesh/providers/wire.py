@@ -10,6 +10,9 @@ from agentmesh import canonical
 from agentmesh.errors import InputError
 from agentmesh.providers.blocks import Block
 
+EMPTY = "(empty)"
+"""What a tool that returned nothing is shown to have returned, where something must be said."""
+
 
 def texts(message: BaseMessage) -> list[Block]:
     """Return a message's text blocks, with their marks; blank ones hand their mark to the last.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
@@ -131,8 +131,18 @@ def test_anthropic_user_speaks_first_and_results_come_first() -> None:
     assert messages[0]["content"] == [text("(the conversation begins)")]
     kinds = [block["type"] for block in messages[-1]["content"]]
     assert kinds == ["tool_result", "tool_result", "text", "text"]
-    assert "content" not in messages[-1]["content"][1], "an empty result has no text block"
+    assert messages[-1]["content"][1]["content"] == [text("(empty)")], "an error must say something"
     assert messages[-1]["content"][1]["is_error"] is True
+
+
+def test_anthropic_an_empty_result_has_no_text_block() -> None:
+    entries = (
+        entry(1, "user", text("x")),
+        entry(2, "assistant", call("c")),
+        entry(3, "tool", result("c", " ")),
+    )
+    last = body_of(MODELS[0], Prompt((), (), entries))["messages"][-1]
+    assert last["content"] == [{"type": "tool_result", "tool_use_id": "c"}]
 
 
 def test_anthropic_marks_become_cache_control() -> None:
@@ -363,6 +373,7 @@ def flat(body: dict[str, Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", MODELS)
+@settings(deadline=None, max_examples=50)
 @given(log=logs(), data=st.data())
 def test_a_growing_log_only_appends_to_the_body(
     name: str, log: list[Entry], data: st.DataObject

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
 
@@ -140,6 +140,7 @@ def test_the_surface_is_whole_and_lazy() -> None:
 odd = st.sampled_from(["a", "a #1", "1 a", "", " "]) | st.text(max_size=80)
 
 
+@settings(deadline=None)
 @given(st.lists(odd))
 def test_ids_are_valid_stable_and_unique(names: list[str]) -> None:
     one, two = CallIds(), CallIds()

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.utils import message_chunk_to_message
@@ -221,6 +221,7 @@ def plain(content: Any) -> list[Block]:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(deadline=None, max_examples=50)
 @given(data=st.data())
 def test_streamed_equals_whole(name: str, data: st.DataObject) -> None:
     vendor, order = VENDORS[name]
@@ -246,6 +247,7 @@ def test_streamed_equals_whole(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(deadline=None, max_examples=50)
 @given(data=st.data())
 def test_an_answer_goes_back_as_it_came(name: str, data: st.DataObject) -> None:
     """Blocks from the log give the same request as the message itself."""
@@ -260,6 +262,7 @@ def test_an_answer_goes_back_as_it_came(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(deadline=None, max_examples=50)
 @given(data=st.data())
 def test_a_stream_without_its_end_is_a_failure(name: str, data: st.DataObject) -> None:
     vendor, order = VENDORS[name]
@@ -294,10 +297,37 @@ def test_a_call_cut_by_the_token_limit_says_so(name: str) -> None:
     one, two = chat._parse(whole, ""), merged(chat, events)
     assert stop_of(one) == stop_of(two) == "length"
     assert to_blocks(two, name) == [cut]
+    assert two.tool_calls == [], "nothing may run it"
+    assert two.invalid_tool_calls[0]["name"] == "find"
     if name != NAMES[0]:  # Anthropic loses the cut text where it does not stream
         assert to_blocks(one, name) == [cut]
         assert one.tool_calls == []
         assert one.invalid_tool_calls[0]["args"] == cut["arguments"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": 1, "b": "x',
+        '{"a": 1, "b": "x\\',
+        '{"a": 1,',
+        '{"a": [1, {"b": 2',
+        "[1, 2",
+        '"a"',
+        "{'a': 1}",
+    ],
+)
+def test_no_lenient_parser_mends_broken_arguments(text: str) -> None:
+    for name in NAMES[1:]:
+        vendor, _ = VENDORS[name]
+        call = {"type": "call", "id": "call_0", "name": "find", "arguments": text}
+        whole, events = vendor([call], lambda text: [text])
+        chat = model(name)
+        one, two = chat._parse(whole, ""), merged(chat, events)
+        assert one.tool_calls == two.tool_calls == []
+        assert len(one.invalid_tool_calls) == len(two.invalid_tool_calls) == 1
+        assert to_blocks(one, name) == to_blocks(two, name) == [call]
+        assert stop_of(one) == stop_of(two) == "tools"
 
 
 def test_refusals_are_seen() -> None:
