@@ -1,0 +1,1 @@
+"""What calls cost, why caches missed, and what another design would have cost."""
