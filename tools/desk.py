@@ -197,7 +197,10 @@ class Desk:
     # What a customer may look at.
 
     def my_account(self) -> str:
-        """Show the customer's own name, email address and postal address."""
+        """Show the customer's own name, email address and postal address, as the account has them.
+
+        The address of an order can differ: `order_status` shows it.
+        """
         with self.engine.connect() as db:
             me = self._me(db)
         return canonical.dumps({"name": me["name"], "email": me["email"], "address": _address(me)})
@@ -209,7 +212,9 @@ class Desk:
     ) -> str:
         """List the customer's own orders, newest first: number, state, date, total and articles.
 
-        Use it when the customer gives no order number.
+        Use it when the customer gives no order number. Cancelled orders are among them. Orders of
+        other customers are never shown. For dates, parcel, single prices, refunds and returns read
+        the order with `order_status`.
         """
         orders = self._parts["orders"]
         with self.engine.connect() as db:
@@ -225,7 +230,10 @@ class Desk:
         """Show one order of the customer: state, dates, parcel, lines, address, refunds, returns.
 
         Read it before you say anything about an order, and before you change, cancel, return or
-        refund one.
+        refund one. Days are written like 2026-03-31; `as_of` is today, `returnable_until` the last
+        day on which an article can be returned without a fault. Amounts are in the currency that
+        is named; `total` includes shipping, `refunded` is what was paid back so far. An order that
+        belongs to somebody else is answered as one that does not exist.
         """
         with self.engine.connect() as db:
             row = self._order(db, order)
@@ -237,7 +245,11 @@ class Desk:
             str, Field(min_length=2, max_length=80, description="Words of the product's name")
         ],
     ) -> str:
-        """Find products by words of their name: price, stock and category, at most five."""
+        """Find products by words of their name: price, stock and category, at most five.
+
+        Every word must be part of the name. If nothing is found, try fewer words. A stock of 0
+        means that it cannot be ordered at the moment.
+        """
         products = self._parts["products"]
         query = select(*products.labels).order_by(products["name"]).limit(5)
         for word in words.split()[:5]:
@@ -261,7 +273,11 @@ class Desk:
             str, Field(min_length=2, max_length=200, description="The question, in key words")
         ],
     ) -> str:
-        """Search the shop's help articles: shipping, hours, payment, care, warranty, sizes."""
+        """Search the shop's help articles: shipping, hours, payment, care, warranty, sizes.
+
+        Returns the two articles that fit best. Use a few key words rather than a whole sentence,
+        and answer from what the article says alone.
+        """
         articles = self._parts["articles"]
         words = {word for word in _words(question) if len(word) > 2}
         matches = [
@@ -295,7 +311,9 @@ class Desk:
     ) -> str:
         """Change where an order goes, if it has not been shipped, or the account's address.
 
-        An order that is under way keeps its address.
+        An order that is under way keeps its address. Never fill in a part of an address that the
+        customer has not given: ask for it. The account's address is for future orders; changing it
+        does not change orders that have been placed.
         """
         new = {"street": street, "postcode": postcode, "city": city, "country": country.upper()}
         if not country:
@@ -317,7 +335,11 @@ class Desk:
         order: OrderNumber,
         reason: Annotated[str, Field(max_length=200, description="In the customer's words")] = "",
     ) -> str:
-        """Cancel an order that has not been shipped, and pay back all that was paid for it."""
+        """Cancel an order that has not been shipped, and pay back all that was paid for it.
+
+        The whole order is cancelled, not a part of it, and it cannot be undone. Do not call
+        `refund` as well.
+        """
 
         def effect(db: Connection, me: Row) -> Row:
             row = self._order(db, order, lock=True)
@@ -346,7 +368,8 @@ class Desk:
         """Announce the return of an article and send the customer a label.
 
         Possible after delivery, within the return window; damaged or wrong articles within the
-        warranty.
+        warranty. It pays nothing back: that happens when the parcel has been checked. Call it once
+        for each article.
         """
 
         def effect(db: Connection, me: Row) -> Row:
@@ -442,7 +465,11 @@ class Desk:
         ],
         order: Annotated[str, Field(max_length=40, description="If it is about one")] = "",
     ) -> str:
-        """Write down a matter that the desk settles later; the customer gets its number."""
+        """Write down a matter that the desk settles later; the customer gets its number.
+
+        For a parcel that the carrier must search for, a question to the warehouse, or a wish that
+        no tool fulfils. For anything that needs a person's judgement use `hand_over`.
+        """
 
         def effect(db: Connection, me: Row) -> Row:
             return {"ticket": self._add_ticket(db, me, order, topic, text, person=False)}
@@ -458,7 +485,10 @@ class Desk:
         topic: Topic = "other",
         order: Annotated[str, Field(max_length=40, description="If it is about one")] = "",
     ) -> str:
-        """Hand the conversation over to a person, with a summary; the customer gets a number."""
+        """Hand the conversation over to a person, with a summary; the customer gets a number.
+
+        Say in the summary what the customer wants, what has been done, and what is left to decide.
+        """
 
         def effect(db: Connection, me: Row) -> Row:
             number = self._add_ticket(db, me, order, topic, summary, person=True)
@@ -520,7 +550,8 @@ class Desk:
     def _refunded(self, db: Connection, order: Row) -> int:
         refunds = self._parts["refunds"]
         query = select(func.coalesce(func.sum(refunds["cents"]), 0))
-        return int(db.execute(query.where(refunds["order"] == order["id"])).scalar_one())
+        found: Any = db.execute(query.where(refunds["order"] == order["id"])).scalar_one()
+        return int(found)
 
     def _returns(self, db: Connection, order: Row) -> list[Row]:
         returns = self._parts["returns"]

@@ -14,6 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,7 @@ class Clock:
         self.now = 0.0
 
     def __call__(self) -> float:
+        """Return the time in seconds since 1970."""
         return self.now
 
     def date(self) -> datetime:
@@ -85,7 +87,7 @@ class Clock:
 
 def run(
     designs: Sequence[Design] = DESIGNS,
-    requests: int = 280,
+    requests: int = 240,
     seed: int = 7,
     progress: Progress | None = None,
 ) -> Report:
@@ -122,7 +124,7 @@ def build_agent(design: Design, server: Emulator, desk: Desk, database: str, clo
         desk,
         [_tier(name, server, cache=design.cache) for name in design.models],
         memory=Memory(database, clock=clock),
-        router="auto" if design.routing else _no_router(),
+        router=None if design.routing else _no_router(),
     )
 
 
@@ -225,9 +227,7 @@ def _handle(agent: Agent, desk: Desk, inquiry: Inquiry) -> _Seen:
     steps = reply.steps
     refused = tuple(step.outcome for step in steps if step.outcome != "ok")
     climbed = sum(
-        later.tier != earlier.tier
-        for earlier, later in zip(steps, steps[1:], strict=False)
-        if earlier.outcome != "ok"
+        later.tier != earlier.tier for earlier, later in pairwise(steps) if earlier.outcome != "ok"
     )
     return _Seen(inquiry.expect.intent, outcome.solved, turn.blocked, climbed, refused)
 
@@ -257,15 +257,22 @@ def _notes(shop: Shop, asked: Traffic) -> tuple[str, ...]:
     sessions = len({inquiry.session for inquiry in asked.inquiries})
     users = len({inquiry.user for inquiry in asked.inquiries})
     price = STUDENT_PRICE
-    return (
+    counts = (
         f"{len(asked.inquiries)} requests ({asked.spam} spam) of {users} customers in {sessions} "
         f"sessions within the two busiest hours of 4 days, {len(asked.profiles)} customers come "
-        f"back; a shop of {shop.rows:,} rows.",
+        f"back; a shop of {shop.rows:,} rows."
+    )
+    models = (
         "The models are stand-ins made of rules behind an emulator of the vendors' APIs; tokens "
-        "are characters / 4. Prices are the list prices of the requests' days.",
+        "are characters / 4. Prices are the list prices of the requests' days."
+    )
+    student = (
         f"The student is assumed to cost ${price.input} in, ${price.read} cached and "
         f"${price.output} out per million tokens, as a self-hosted model of 8B; its server caches "
-        "prefixes on its own.",
-        "Solved is read from the database, the calls made and the reply, not from what a model "
-        "says of itself.",
+        "prefixes on its own."
     )
+    solved = (
+        "Solved is read from the database, the calls made and the reply, not from what a model "
+        "says of itself."
+    )
+    return counts, models, student, solved

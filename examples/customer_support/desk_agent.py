@@ -26,12 +26,26 @@ def policy() -> str:
     return path.read_text(encoding="utf-8")
 
 
+def desk_router() -> Router:
+    """Return the shipped router with the desk's own rules before its own.
+
+    A request that needs a tool to change something is one for the middle tier here.
+    """
+    from agentmesh.routing import Router, Rules
+
+    shipped = Router.auto()
+    path = files("agentmesh.examples.customer_support").joinpath("data/routing.toml")
+    own = path.read_text(encoding="utf-8")
+    rules = Rules.parse(own + shipped.rules.text, source="routing.toml")
+    return Router(rules, shipped.classifier, spam=shipped.spam, need={"tool": 0.5})
+
+
 def support_agent(
     desk: Desk,
     tiers: Sequence[Tier],
     *,
     memory: Memory | str = "sqlite://",
-    router: Router | str = "auto",
+    router: Router | None = None,
 ) -> Agent:
     """Return the support agent: the policy, the desk's tools and its checks."""
     from agentmesh import Agent
@@ -42,7 +56,7 @@ def support_agent(
         tools=desk.tools(),
         tiers=tiers,
         memory=memory,
-        router=router,
+        router=router or desk_router(),
         checks=CHECKS,
         blocked_reply=BLOCKED_REPLY,
         fallback=FALLBACK,

@@ -424,7 +424,7 @@ def _product_words(text: str) -> str:
     """Return the words that name a product: the longest run of capitals, or what follows `the`."""
     runs = re.findall(r"(?<=\s)[A-ZÀ-Ý][\w-]+(?: (?:[A-ZÀ-Ý][\w-]+|\d+))*", text)
     if runs:
-        return max(runs, key=len)[:80]
+        return str(max(runs, key=len))[:80]
     found = re.search(
         r"\b(?:the|a|an|any|der|die|das) ([\w -]+?)(?: in stock| available| cost|[?.,!]|$)", text
     )

@@ -72,7 +72,7 @@ def _stored(name: str) -> list[dict[str, Any]]:
     return loaded
 
 
-def traffic(shop: Shop, *, requests: int = 280, seed: int = 7) -> Traffic:
+def traffic(shop: Shop, *, requests: int = 240, seed: int = 7) -> Traffic:
     """Return `requests` support requests for a shop: the same for the same seed, always.
 
     Raises:
