@@ -15,11 +15,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableConfig
-from langchain_core.tools import BaseTool, InjectedToolCallId, StructuredTool, ToolException
+from langchain_core.tools import (
+    BaseTool,
+    InjectedToolArg,
+    InjectedToolCallId,
+    StructuredTool,
+    ToolException,
+)
 from langchain_core.tools import Tool as PlainTool
 from pydantic import ValidationError
 
@@ -71,7 +78,9 @@ def run_call(
         call_id: The id that the model gave to the call.
         args: The arguments, or the JSON text that the model wrote.
         context: On whose behalf; the current context if left out.
-        call: How the arguments reach the tool, such as ToolNode's `execute`.
+        call: How the arguments reach a tool that wants more injected than the call's id, such
+            as ToolNode's `execute`; any other tool is called directly, where a hanging one can
+            be left behind.
         config: Passed to the tool, with its callbacks.
         passthrough: Exception types to raise instead of turning them into text.
     """
@@ -79,11 +88,13 @@ def run_call(
     with bind_context(context) as bound:
         try:
             checked = _arguments(tool, args, stated, bound)
-            if call is None and not _blocks(tool):
+            if not _blocks(tool):
                 output = _looped(tool, call_id, checked, config, stated.timeout_s)
+            elif call is not None and _injects(tool):
+                output = _within(lambda: call(checked), stated.timeout_s)
             else:
-                invoke = call or (lambda given: _invoke(tool, call_id, given, config))
-                output = _within(lambda: invoke(checked), stated.timeout_s)
+                work = partial(_invoke, tool, call_id, checked, config)
+                output = _within(work, stated.timeout_s)
         except passthrough:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001  # the boundary
@@ -106,12 +117,12 @@ async def arun_call(
     with bind_context(context) as bound:
         try:
             checked = _arguments(tool, args, stated, bound)
-            if call is not None:
+            if call is not None and _injects(tool):
                 output = await _awaited(call(checked), stated.timeout_s)
             elif awaits(tool):
                 output = await _awaited(_ainvoke(tool, call_id, checked, config), stated.timeout_s)
             else:
-                started = _start(lambda: _invoke(tool, call_id, checked, config))
+                started = _start(partial(_invoke, tool, call_id, checked, config))
                 output = await _awaited(asyncio.wrap_future(started), stated.timeout_s)
         except passthrough:
             raise
@@ -188,6 +199,23 @@ def _input(tool: BaseTool, call_id: str, args: dict[str, Any]) -> dict[str, Any]
     if not _wants_id(tool):
         return args
     return {"name": tool.name, "args": args, "id": call_id, "type": "tool_call"}
+
+
+def _injects(tool: BaseTool) -> bool:
+    """Whether `tool` has arguments that a graph must inject: its state, store or runtime."""
+    if tool._injected_args_keys:  # langchain-core's own finding; it has no public name
+        return True
+    schema = tool.args_schema
+    marks = (
+        mark
+        for info in getattr(schema, "model_fields", {}).values()
+        for mark in (info.metadata if not isinstance(schema, dict) else ())
+    )
+    kinds = [mark if isinstance(mark, type) else type(mark) for mark in marks]
+    return any(
+        issubclass(kind, InjectedToolArg) and not issubclass(kind, InjectedToolCallId)
+        for kind in kinds
+    )
 
 
 def _wants_id(tool: BaseTool) -> bool:

@@ -10,9 +10,12 @@ from typing import Annotated, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from langchain_core.messages import ToolMessage
-from langchain_core.tools import BaseTool, InjectedToolCallId, ToolException
+from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.tools import BaseTool, InjectedToolArg, InjectedToolCallId, ToolException
 from langchain_core.tools import tool as core_tool
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import InjectedState, ToolNode
+from langgraph.prebuilt.tool_node import ToolCallRequest
 
 from agentmesh.errors import InputError
 from agentmesh.tools import CallContext, Result, arun_call, run_call, to_message, tool
@@ -281,24 +284,93 @@ def test_the_words_of_an_untrusted_failure_are_delimited(run: Run) -> None:
     assert "<untrusted" not in run(page, "c1", {"n": "x"}).text
 
 
-def test_a_call_made_elsewhere_is_read_back(run: Run) -> None:
+def test_a_tool_with_injected_arguments_is_called_by_whoever_injects(run: Run) -> None:
     @tool
-    def f() -> str:
-        """Never called here."""
-        return "no"
+    def f(x: int, state: Annotated[str, InjectedToolArg]) -> str:
+        """Say x and the state."""
+        return f"{x}{state}"
 
-    answer = ToolMessage("broken", tool_call_id="c", status="error")
     if run is run_call:
-        result = run(f, "c", {}, call=lambda args: answer)
+        result = run(f, "c", {"x": 1}, call=lambda args: f.invoke({**args, "state": "!"}))
     else:
 
-        async def call(args: dict[str, Any]) -> ToolMessage:
-            return answer
+        async def call(args: dict[str, Any]) -> Any:
+            return await f.ainvoke({**args, "state": "!"})
 
-        result = run(f, "c", {}, call=call)
+        result = run(f, "c", {"x": 1}, call=call)
+    assert result.text == "1!"
+
+
+def test_a_message_is_read_back_and_written(run: Run) -> None:
+    @tool
+    def f() -> ToolMessage:
+        """Fail politely."""
+        return ToolMessage("broken", tool_call_id="c", status="error")
+
+    result = run(f, "c", {})
     assert (result.text, result.error) == ("broken", True)
     message = to_message(result, "c", "f")
     assert (message.content, message.status, message.tool_call_id) == ("broken", "error", "c")
+
+
+@pytest.mark.parametrize("awaits", [True, False])
+def test_langgraphs_tool_node_underneath_runs_injected_and_hanging_tools(awaits: bool) -> None:
+    freed = threading.Event()
+
+    @tool
+    def stateful(x: int, state: Annotated[dict[str, Any], InjectedState]) -> str:
+        """Count messages."""
+        return f"{x} of {len(state['messages'])}"
+
+    @tool(timeout_s=0.2)
+    def hang() -> str:
+        """Hang."""
+        freed.wait(30)
+        return "late"
+
+    @tool
+    async def later() -> str:
+        """Await."""
+        await asyncio.sleep(0)
+        return "awaited"
+
+    tools = {item.name: item for item in (stateful, hang, later)}
+
+    def wrap(request: ToolCallRequest, execute: Callable[..., Any]) -> ToolMessage:
+        one = request.tool_call
+        result = run_call(
+            tools[one["name"]], one["id"] or "", one["args"], call=lambda args: execute(request)
+        )
+        return to_message(result, one["id"] or "", one["name"])
+
+    async def awrap(request: ToolCallRequest, execute: Callable[..., Any]) -> ToolMessage:
+        one = request.tool_call
+        result = await arun_call(
+            tools[one["name"]], one["id"] or "", one["args"], call=lambda args: execute(request)
+        )
+        return to_message(result, one["id"] or "", one["name"])
+
+    node = ToolNode(
+        list(tools.values()), handle_tool_errors=False, wrap_tool_call=wrap, awrap_tool_call=awrap
+    )
+    builder = StateGraph(MessagesState)
+    builder.add_node("tools", node)
+    builder.add_edge(START, "tools")
+    graph = builder.compile()
+    calls = [
+        {"name": "stateful", "args": {"x": 7}, "id": "1"},
+        {"name": "hang", "args": {}, "id": "2"},
+        {"name": "later", "args": {}, "id": "3"},
+    ]
+    given: Any = {"messages": [AIMessage("", tool_calls=calls)]}
+    began = time.monotonic()
+    done = asyncio.run(graph.ainvoke(given)) if awaits else graph.invoke(given)
+    freed.set()
+    assert time.monotonic() - began < 10
+    texts = [message.text for message in done["messages"][1:]]
+    assert texts[0] == "7 of 1"
+    assert "did not answer" in texts[1]
+    assert texts[2] == "awaited"
 
 
 @pytest.mark.parametrize(
