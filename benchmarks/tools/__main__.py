@@ -1,0 +1,175 @@
+"""Print the tools' overhead and how many escapes were stopped.
+
+    python -m benchmarks.tools [--json] [--calls 300] [--commands 60] [--no-escapes]
+
+Times are medians; each pair is measured in turn, so that a busy machine slows both alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as xml
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from agentmesh.tools import CallContext, Result, keyed, run_call, run_once, tool
+from agentmesh.tools.sandbox import Sandbox
+
+HERE = Path(__file__).parents[2]
+TESTS = {
+    "workspace": ("tests/tools/test_workspace_escapes.py", ""),
+    "sandbox": ("tests/tools/test_sandbox_escapes.py", "no_attempt or survives or every_limit"),
+    "fetch guard": ("tests/tools/test_fetch_guard.py", "leads_inside"),
+}
+
+
+@tool
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+class _Rows:
+    """A journal in memory, so that the measure is of the tools and not of a database."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Result] = {}
+
+    def intent(self, key: str, tool: str, args: str) -> Any:
+        return self.rows.get(key, "new")
+
+    def result(self, key: str, result: Result) -> None:
+        self.rows[key] = result
+
+    def reconcile(self, key: str) -> Result | None:
+        return None
+
+
+def medians(number: int, *works: Callable[[int], object]) -> list[float]:
+    """Return the median milliseconds of each work, run in turn `number` times."""
+    times: list[list[float]] = [[] for _ in works]
+    for at in range(number + 3):
+        for work, kept in zip(works, times, strict=True):
+            began = time.perf_counter()
+            work(at)
+            if at >= 3:
+                kept.append((time.perf_counter() - began) * 1000)
+    return [statistics.median(kept) for kept in times]
+
+
+def calls(number: int) -> dict[str, float]:
+    """Return what a call costs bare, bounded, and bounded and journalled."""
+    journal = _Rows()
+
+    def once(at: int) -> Result:
+        args = {"a": at, "b": 1}
+        context = keyed(add, args, CallContext(session="s"))
+        return run_once(add, args, context, journal, lambda: run_call(add, "c", args, context))
+
+    bare, bounded, journalled = medians(
+        number,
+        lambda at: add.invoke({"a": at, "b": 1}),
+        lambda at: run_call(add, "c", {"a": at, "b": 1}, CallContext()),
+        once,
+    )
+    return {
+        "bare_ms": bare,
+        "run_call_ms": bounded,
+        "run_once_ms": journalled,
+        "overhead_ms": journalled - bare,
+    }
+
+
+def commands(number: int) -> dict[str, Any]:
+    """Return what a command costs bare, in the sandbox, and restricted."""
+    with tempfile.TemporaryDirectory() as folder:
+        confined, restricted = Sandbox(Path(folder)), Sandbox(Path(folder), bubblewrap=False)
+        kind = confined.confinement.kind
+        bare, sandboxed, fallback = medians(
+            number,
+            lambda at: subprocess.run(["/bin/sh", "-c", "true"], capture_output=True, check=True),
+            lambda at: confined.run("true"),
+            lambda at: restricted.run("true"),
+        )
+        return {
+            "kind": kind,
+            "bare_ms": bare,
+            "sandboxed_ms": sandboxed,
+            "restricted_ms": fallback,
+            "overhead_ms": sandboxed - bare,
+            "cannot": list(confined.confinement.cannot),
+            "restricted_cannot": list(restricted.confinement.cannot),
+        }
+
+
+def escapes() -> dict[str, dict[str, int]]:
+    """Return how many escapes were tried and how many were stopped, by running their tests."""
+    found = {}
+    for name, (path, chosen) in TESTS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            report = Path(folder) / "report.xml"
+            line = [sys.executable, "-m", "pytest", "-q", path, f"--junitxml={report}"]
+            line += ["-p", "no:cacheprovider", *(["-k", chosen] if chosen else [])]
+            environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+            subprocess.run(line, cwd=HERE, env=environment, capture_output=True, check=False)
+            suite = xml.parse(report).getroot().find("testsuite")
+            assert suite is not None
+            counts = {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors")}
+            skipped = int(suite.get("skipped", 0))
+        tried = counts["tests"] - skipped
+        stopped = tried - counts["failures"] - counts["errors"]
+        found[name] = {"tried": tried, "stopped": stopped, "skipped": skipped}
+    return found
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tools", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--calls", type=int, default=300, help="calls of each kind")
+    parser.add_argument("--commands", type=int, default=60, help="commands of each kind")
+    parser.add_argument("--no-escapes", action="store_true", help="measure times alone")
+    given = parser.parse_args()
+    measured: dict[str, Any] = {
+        "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
+        "load": round(os.getloadavg()[0], 1),
+        "call": calls(given.calls),
+        "command": commands(given.commands),
+        "escapes": {} if given.no_escapes else escapes(),
+    }
+    print(json.dumps(measured, indent=2) if given.json else _table(measured))
+
+
+def _table(measured: dict[str, Any]) -> str:
+    call, command = measured["call"], measured["command"]
+    rows = [
+        f"{measured['machine']}, load {measured['load']}",
+        f"{'a tool call, bare':42}{call['bare_ms']:9.2f} ms",
+        f"{'  within its time and size (run_call)':42}{call['run_call_ms']:9.2f} ms",
+        f"{'  and journalled (run_once)':42}{call['run_once_ms']:9.2f} ms",
+        f"{'  overhead':42}{call['overhead_ms']:9.2f} ms",
+        f"{'a command, bare':42}{command['bare_ms']:9.2f} ms",
+        f"{'  sandboxed (' + command['kind'] + ')':42}{command['sandboxed_ms']:9.2f} ms",
+        f"{'  restricted':42}{command['restricted_ms']:9.2f} ms",
+        f"{'  overhead of the sandbox':42}{command['overhead_ms']:9.2f} ms",
+    ]
+    for name, counts in measured["escapes"].items():
+        label = f"escapes stopped: {name}"
+        rows.append(f"{label:42}{counts['stopped']:>5} of {counts['tried']}")
+    rows += ["not confined by the sandbox:", *(f"  - {what}" for what in command["cannot"])]
+    rows += ["not confined without bubblewrap:"]
+    rows += [f"  - {what}" for what in command["restricted_cannot"]]
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    main()
