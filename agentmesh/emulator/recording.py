@@ -15,6 +15,9 @@ from agentmesh.errors import InputError
 
 _SHOWN_CHARS = 60
 
+_BLANKS = ("", "(empty)", "(no output)")
+"""What clients send for a tool's empty result, where an API refuses blank text."""
+
 
 class _Heard(NamedTuple):
     """What the model is told between two of its steps."""
@@ -186,7 +189,7 @@ def _difference(heard: _Heard, messages: Sequence[Message]) -> str:
     if len(results) != len(heard.results):
         return f"{len(heard.results)} tool results were recorded, the request has {len(results)}"
     for number, (recorded, result) in enumerate(zip(heard.results, results, strict=True), 1):
-        if recorded != result:
+        if recorded != result and (recorded.strip() or result not in _BLANKS):
             return f"tool result {number} {_differs(recorded, result)}"
     said = [(m.text, *m.parts) for m in turn if m.role == "user"]
     for recorded in heard.words:
