@@ -20,6 +20,7 @@ from langchain_core.exceptions import (
     ModelError,
     ModelInvalidRequestError,
     ModelNotFoundError,
+    ModelPermissionDeniedError,
     ModelRateLimitError,
     ModelTimeoutError,
 )
@@ -55,7 +56,11 @@ class ConnectionFailure(ModelFailure, ModelConnectionError):
 
 
 class AuthFailure(ModelFailure, ModelAuthenticationError):
-    """The API key is refused, lacks a permission, or has no credit."""
+    """The API key is refused, or has no credit."""
+
+
+class PermissionFailure(ModelFailure, ModelPermissionDeniedError):
+    """The API key is right, but may not do this (HTTP 403)."""
 
 
 class InvalidRequestFailure(ModelFailure, ModelInvalidRequestError):
@@ -150,7 +155,9 @@ def failure(
     retryable: bool | None = None,
 ) -> ModelFailure:
     """Return the error of a `kind`, saying in one line what `model` did."""
-    return _CLASSES[kind](
+    forbidden = kind == "auth" and status == 403
+    error = PermissionFailure if forbidden else _CLASSES[kind]
+    return error(
         f"{model!r} {' '.join(what.split())}",
         kind=kind,
         retryable=kind in _RETRYABLE if retryable is None else retryable,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from pydantic import BaseModel
 
 from agentmesh import canonical
-from agentmesh.emulator import Answer, Request
+from agentmesh.emulator import Answer, Request, echo
 from agentmesh.prompt import Entry, Marks, Prompt, Segment, ToolSpec
 from agentmesh.providers import (
     ChatModel,
@@ -188,6 +189,21 @@ def test_langgraph_streams_tokens(name: str, asynchronous: bool, server: Any) ->
     assert isinstance(final, AIMessage)
     assert usage_of(final).output > 0
     assert stop_of(final) == "end"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_many_callers_share_one_model(name: str) -> None:
+    with emulator(echo) as server:
+        chat = model(name, server)
+        questions = [f"question {number}" for number in range(24)]
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda q: chat.invoke(q).text, questions))
+        assert answers == questions
+
+        async def gather() -> list[AIMessage]:
+            return await asyncio.gather(*(chat.ainvoke(question) for question in questions))
+
+        assert [answer.text for answer in asyncio.run(gather())] == questions
 
 
 class Tokens(BaseCallbackHandler):

@@ -19,6 +19,7 @@ from langchain_core.exceptions import (
     ModelConnectionError,
     ModelInvalidRequestError,
     ModelNotFoundError,
+    ModelPermissionDeniedError,
     ModelRateLimitError,
     ModelTimeoutError,
 )
@@ -233,7 +234,7 @@ def test_every_status_is_a_typed_failure_of_one_request(
     error = caught.value
     assert (error.kind, error.retryable, error.status) == (kind, retryable, status)
     assert error.retry_after_s == 1.5
-    assert isinstance(error, CLASSES[kind])
+    assert isinstance(error, ModelPermissionDeniedError if status == 403 else CLASSES[kind])
     assert error.is_retryable == retryable
     assert error.hint
     assert "\n" not in str(error)
