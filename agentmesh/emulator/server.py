@@ -201,10 +201,12 @@ class _Resettable:
         try:
             await self._app(scope, receive, late)
         except _ResetError:
-            transport = send.__self__.transport  # type: ignore[attr-defined]  # uvicorn's cycle
-            sock = transport.get_extra_info("socket")
+            cycle: Any = send.__self__  # type: ignore[attr-defined]  # uvicorn's own object
+            sock = cycle.transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            transport.abort()
+            cycle.transport.abort()
+            while not cycle.disconnected:  # or uvicorn would complain of a missing response
+                await asyncio.sleep(0.001)
 
 
 def application(service: Service, clock: Clock = time.time, latency_s: float = 0.0) -> ASGIApp:
