@@ -18,6 +18,7 @@ from agentmesh.errors import ConfigError, InputError
 from agentmesh.tools.confined import Confined
 from agentmesh.tools.declarations import Approval, tool
 from agentmesh.tools.git import Author, Git
+from agentmesh.tools.handles import Handles
 from agentmesh.tools.patch import applied
 from agentmesh.tools.sandbox import Limits, Run, Sandbox
 from agentmesh.tools.search import search
@@ -64,6 +65,7 @@ class Workspace:
         self.git = Git.of(self.root, author)
         self.log = UndoLog(undo_log)
         self.trust = trust
+        self.handles = Handles()
 
     def close(self) -> None:
         """Let go of the root."""
@@ -238,7 +240,17 @@ class Workspace:
             command: The command, as for sh -c.
             timeout_s: Seconds after which it is ended.
         """
-        return _told(self.run(command, timeout_s))
+        return self.handles.short(_told(self.run(command, timeout_s)))
+
+    def read_result(self, handle: str, start: int, end: int) -> str:
+        """Read lines of a long result that was shown in part.
+
+        Args:
+            handle: The result's name, such as r1.
+            start: The first line.
+            end: The last line.
+        """
+        return self.handles.read(handle, start, end)
 
     def run(self, command: str, timeout_s: float | None = None) -> Run:
         """Run a command so that its changes to files that git does not ignore can be undone."""
@@ -276,7 +288,7 @@ class Workspace:
         approval: Approval = "never" if confined else "always"
         made: list[BaseTool] = [
             tool(idempotent=True, trust=trust)(method)
-            for method in (self.list_files, self.read_file, self.search_files)
+            for method in (self.list_files, self.read_file, self.read_result, self.search_files)
         ]
         made += [
             tool(side_effect="local")(method)

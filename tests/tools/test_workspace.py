@@ -379,7 +379,8 @@ def test_the_tools_are_a_catalogue_that_a_model_can_use(space: Workspace) -> Non
     tools = catalogue(space.tools())
     assert [item.name for item in tools] == [
         *("apply_patch", "delete_file", "edit_file", "git_commit", "git_diff", "git_status"),
-        *("list_files", "move_file", "read_file", "run_command", "search_files", "write_file"),
+        *("list_files", "move_file", "read_file", "read_result", "run_command", "search_files"),
+        "write_file",
     ]
     for item in tools.specs:
         assert '"self"' not in item.parameters
@@ -397,6 +398,18 @@ def test_the_tools_are_a_catalogue_that_a_model_can_use(space: Workspace) -> Non
     )
     ran = run_call(tools.by_name["run_command"], "c", {"command": "echo hi; exit 3"})
     assert "hi\n[exit status 3]" in ran.text
+
+
+def test_a_long_output_goes_by_handle(space: Workspace) -> None:
+    shown = space.run_command("seq 1 5000")
+    assert len(shown) < 5_000
+    assert shown.startswith("1\n2\n")
+    assert shown.endswith("5000\n[exit status 0]")
+    assert "result r1, 5001 lines" in shown
+    assert space.read_result("r1", 2500, 2502) == "2500\n2501\n2502"
+    for handle, start, end in (("r9", 1, 2), ("r1", 9000, 9001), ("r1", 5, 2)):
+        with pytest.raises(InputError):
+            space.read_result(handle, start, end)
 
 
 def test_a_command_that_is_ended_says_why(root: Path) -> None:
