@@ -23,6 +23,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 from agentmesh.economy.tokens import count
 from agentmesh.errors import ConfigError, InputError
 from agentmesh.providers.chunks import Reader
+from agentmesh.providers.failures import failure
 from agentmesh.providers.loopback import loopback_host
 
 NO_KEY = "none"
@@ -138,9 +139,14 @@ class ChatModel(BaseChatModel):
 
     def key(self) -> str:
         """Return the API key, or raise a `ConfigError` that names its variable."""
-        if self.api_key is not None and self.api_key.get_secret_value():
-            return self.api_key.get_secret_value()
-        if self.key_variable and (key := os.environ.get(self.key_variable)):
+        given = self.api_key.get_secret_value() if self.api_key is not None else ""
+        key = (given or os.environ.get(self.key_variable, "")).strip()
+        if key and not (key.isascii() and key.isprintable() and " " not in key):
+            raise ConfigError(
+                f"the API key for {self.model_name!r} has characters that no header can carry",
+                hint="copy it again, without blanks or line breaks",
+            )
+        if key:
             return key
         if loopback_host(self.base_url) or (self.base_url and not self.key_variable):
             return NO_KEY
@@ -219,7 +225,11 @@ class ChatModel(BaseChatModel):
 
     def _timeout(self, kwargs: Mapping[str, Any]) -> float:
         timeout_s = kwargs.get("timeout_s")
-        return self.timeout_s if timeout_s is None else float(timeout_s)
+        if timeout_s is None:
+            return self.timeout_s
+        if not timeout_s > 0:
+            raise failure("timeout", self.model_name, "was not asked: no time was left")
+        return float(timeout_s)
 
     def _connected(self) -> Any:
         if self._connection is None:
@@ -237,12 +247,9 @@ class ChatModel(BaseChatModel):
     def _fields(self, extra: Mapping[str, Any]) -> dict[str, Any]:
         """Return the body's free fields in a fixed order; a call's win over the model's."""
         self._refuse_reserved(extra)
-        fields = {
-            "max_tokens": self.max_tokens,
-            "temperature": self.temperature,
-            **self.extra,
-            **extra,
-        }
+        fields = {"temperature": self.temperature, **self.extra, **extra}
+        if fields.get("max_tokens") is None:
+            fields["max_tokens"] = self.max_tokens
         return {name: fields[name] for name in sorted(fields) if fields[name] is not None}
 
     @classmethod

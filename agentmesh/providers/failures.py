@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from types import ModuleType
 from typing import Any
@@ -29,6 +29,10 @@ from agentmesh.errors import TierError
 
 MESSAGE_CHARS = 400
 """The longest text of a vendor that an error repeats."""
+
+
+SECRET_CHARS = 8
+"""The shortest key that is looked for in a vendor's text; `none` is no secret."""
 
 
 class ModelFailure(TierError, ModelError):
@@ -194,7 +198,12 @@ def told_failure(
 
 
 def from_sdk(
-    error: Exception, *, sdk: ModuleType, model: str, secret: str, midway: bool = False
+    error: Exception,
+    *,
+    sdk: ModuleType,
+    model: str,
+    secrets: Sequence[str],
+    midway: bool = False,
 ) -> ModelFailure:
     """Return the failure behind an exception of a vendor's SDK, of its HTTP client or parser.
 
@@ -217,8 +226,9 @@ def from_sdk(
         found = told_failure(model, _told(error))
     else:
         found = failure("api", model, f"sent an answer that cannot be read: {error}")
-    if secret:
-        found.args = tuple(str(arg).replace(secret, "***") for arg in found.args)
+    for secret in secrets:
+        if len(secret) >= SECRET_CHARS:
+            found.args = tuple(str(arg).replace(secret, "***") for arg in found.args)
     return found
 
 

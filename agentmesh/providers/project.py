@@ -24,7 +24,7 @@ from agentmesh.providers.blocks import Block, to_answer
 
 CACHED_ENTRIES = 8192
 
-_OURS = ("anthropic:", "openai:", "openai-compatible:", "student:")
+_OURS = ("anthropic:", "openai:", "openai-compatible:")
 
 
 def to_messages(prompt: Prompt, model: str) -> list[BaseMessage]:

@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 
 import httpx2
 
-from agentmesh.errors import TierError
+from agentmesh.errors import AgentmeshError, InputError
 from agentmesh.providers.failures import failure, from_sdk
 from agentmesh.providers.loopback import loopback_host
 
@@ -53,7 +53,13 @@ class AsyncEvents(NamedTuple):
 
 def encode(body: dict[str, Any]) -> bytes:
     """Return a request body's bytes: as it is ordered, without spaces, in UTF-8."""
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    try:
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return text.encode()
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"a request that is not JSON: {error}", hint="look at the tools and extra fields"
+        ) from None
 
 
 class Connection:
@@ -69,6 +75,7 @@ class Connection:
         headers: Mapping[str, str],
     ) -> None:
         self._headers = {**headers, "Content-Type": "application/json"}
+        self._secrets = (api_key, *headers.values())
         self._sdk_name = sdk
         self._model = model
         self._api_key = api_key
@@ -155,12 +162,12 @@ class Connection:
         known = (self._sdk_error, httpx2.HTTPError, httpx2.StreamError, ValueError, TimeoutError)
         try:
             yield
-        except TierError:
+        except AgentmeshError:
             raise
         except known as error:
             # Without a cause: the SDK's exceptions hold the request, and so the key.
             raise from_sdk(
-                error, sdk=self.sdk, model=self._model, secret=self._api_key, midway=midway
+                error, sdk=self.sdk, model=self._model, secrets=self._secrets, midway=midway
             ) from None
 
     @cached_property
@@ -204,7 +211,8 @@ class Connection:
         return {"api_key": self._api_key, "base_url": self._base_url, "max_retries": 0}
 
     def _http_options(self, hooks: dict[str, list[Callable[..., Any]]]) -> dict[str, Any]:
-        options: dict[str, Any] = {"event_hooks": hooks}
+        # A redirect would carry the key to wherever it points.
+        options: dict[str, Any] = {"event_hooks": hooks, "follow_redirects": False}
         if host := loopback_host(self._base_url):
             host = f"[{host}]" if ":" in host else host
             options["mounts"] = {f"all://{host}": None}  # never through a proxy

@@ -71,6 +71,14 @@ def test_a_missing_key_names_its_variable(
     assert connect(string).key() == "theirs"
 
 
+@pytest.mark.parametrize("key", ["sk-a b", "sk-a\nb", "sk-ä", "sk-\x00"])
+def test_a_key_that_no_header_carries_is_refused_unshown(key: str) -> None:
+    with pytest.raises(ConfigError, match="no header can carry") as caught:
+        connect("anthropic:claude-opus-5-5", api_key=key)
+    assert key not in str(caught.value)
+    assert connect("anthropic:claude-opus-5-5", api_key=" sk-a\n").key() == "sk-a"
+
+
 def test_nobodys_key_is_sent_to_a_compatible_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "openais")
     assert connect("openai-compatible:m", base_url="https://host.example/v1").key() == "none"

@@ -25,7 +25,7 @@ from langchain_core.exceptions import (
 )
 from langchain_core.messages import AIMessage, HumanMessage
 
-from agentmesh.errors import TierError
+from agentmesh.errors import InputError, TierError
 from agentmesh.providers import ChatModel, connect
 from agentmesh.providers.failures import retry_after
 from agentmesh.providers.transport import encode
@@ -416,6 +416,37 @@ def test_secrets_stay_secret(
     assert all(SECRET not in text for text in seen)
     assert caught.value.__suppress_context__
     assert "***" in str(caught.value)
+
+
+def test_a_key_in_a_header_of_ones_own_is_a_secret_too(vendor: Any, canned_json: Any) -> None:
+    vendor.says(canned_json(anthropic_error("api_error", "bad token gw-token-42"), status=500))
+    with pytest.raises(TierError) as caught:
+        invoke(model(NAMES[0], vendor.url, headers={"x-gateway": "gw-token-42"}))
+    assert "bad token ***" in str(caught.value)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_redirect_is_not_followed(way: Way, vendor: Any, canned: Any) -> None:
+    vendor.says(canned(status=307, headers={"location": f"{vendor.url}/elsewhere"}))
+    with pytest.raises(TierError) as caught:
+        way(model(NAMES[0], vendor.url))
+    assert (caught.value.kind, caught.value.status) == ("api", 307)
+    assert len(vendor.requests) == 1
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1.5])
+@pytest.mark.parametrize("way", WAYS)
+def test_without_time_left_nothing_is_sent(way: Way, timeout_s: float, vendor: Any) -> None:
+    with pytest.raises(ModelTimeoutError, match="no time was left"):
+        way(model(NAMES[1], vendor.url), timeout_s=timeout_s)
+    assert vendor.requests == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), {1, 2}, "\ud800"])
+def test_what_is_not_json_is_refused_before_it_is_sent(value: Any, vendor: Any) -> None:
+    with pytest.raises(InputError, match="not JSON"):
+        invoke(model(NAMES[2], vendor.url), seed=value)
+    assert vendor.requests == []
 
 
 def test_a_dropped_stream_closes_its_connection(vendor: Any, canned_events: Any) -> None:
