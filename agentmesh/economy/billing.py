@@ -58,7 +58,7 @@ class Lookup(NamedTuple):
     entries: tuple[tuple[bytes, float, float], ...]
 
 
-class _Point(NamedTuple):
+class Point(NamedTuple):
     """A place where a prefix ends: its hash, its length and its block's index."""
 
     key: bytes
@@ -106,7 +106,12 @@ class PrefixCache:
         return len(self._entries)
 
     def look_up(
-        self, blocks: Sequence[Block], *, implicit: Ttl | None = "short", at: float | None = None
+        self,
+        blocks: Sequence[Block],
+        *,
+        implicit: Ttl | None = "short",
+        at: float | None = None,
+        points: Sequence[Point] | None = None,
     ) -> Lookup:
         """Return what the request pays if it starts now, or `at`; the cache does not change.
 
@@ -115,17 +120,18 @@ class PrefixCache:
             implicit: how long the vendor's own breakpoint lasts, where it sets one; None for a
                 request that turned it off.
             at: when the request starts, by the cache's clock.
+            points: the prefixes of `blocks`, where the caller has them from `prefixes`.
         """
         now = self._clock() if at is None else at
         family = self.semantics.family
         if family == "none":
             return Lookup(Usage(fresh=sum(block.tokens for block in blocks)), ())
-        points = _prefixes(blocks)
+        points = prefixes(blocks) if points is None else points
         if family in ("openai-auto", "prefix"):
             return self._automatic(points, implicit, now)
         marks = self._marks(blocks, points, implicit)
         if family == "anthropic":
-            candidates: Iterable[_Point] = self._walk_back(blocks, points, marks)
+            candidates: Iterable[Point] = self._walk_back(blocks, points, marks)
         else:
             candidates = self._breakpoints(blocks, points)
         return self._marked(points, marks, candidates, now)
@@ -156,8 +162,8 @@ class PrefixCache:
         return self.semantics.ttl_s
 
     def _marks(
-        self, blocks: Sequence[Block], points: Sequence[_Point], implicit: Ttl | None
-    ) -> list[tuple[_Point, Ttl]]:
+        self, blocks: Sequence[Block], points: Sequence[Point], implicit: Ttl | None
+    ) -> list[tuple[Point, Ttl]]:
         """Return the breakpoints that this request may write, in order."""
         minimum = self.semantics.minimum
         marks = [(points[i], block.mark) for i, block in enumerate(blocks) if block.mark]
@@ -174,9 +180,9 @@ class PrefixCache:
     def _walk_back(
         self,
         blocks: Sequence[Block],
-        points: Sequence[_Point],
-        marks: Sequence[tuple[_Point, Ttl]],
-    ) -> Iterable[_Point]:
+        points: Sequence[Point],
+        marks: Sequence[tuple[Point, Ttl]],
+    ) -> Iterable[Point]:
         """Yield where an Anthropic request looks for entries: back from each mark, latest first."""
         lookback = self.semantics.lookback or len(blocks)
         below = len(blocks)
@@ -188,7 +194,7 @@ class PrefixCache:
                 below = index
                 yield points[index]
 
-    def _breakpoints(self, blocks: Sequence[Block], points: Sequence[_Point]) -> Iterable[_Point]:
+    def _breakpoints(self, blocks: Sequence[Block], points: Sequence[Point]) -> Iterable[Point]:
         """Yield where an OpenAI request looks for entries: at its latest breakpoints."""
         left = self.semantics.lookback or len(blocks)
         for index in range(len(blocks) - 1, -1, -1):
@@ -200,14 +206,14 @@ class PrefixCache:
 
     def _marked(
         self,
-        points: Sequence[_Point],
-        marks: Sequence[tuple[_Point, Ttl]],
-        candidates: Iterable[_Point],
+        points: Sequence[Point],
+        marks: Sequence[tuple[Point, Ttl]],
+        candidates: Iterable[Point],
         now: float,
     ) -> Lookup:
         minimum = self.semantics.minimum
         total = points[-1].tokens if points else 0
-        hit: _Point | None = None
+        hit: Point | None = None
         life: _Entry | None = None
         if marks or self.semantics.exact_match:
             for point in candidates:
@@ -231,7 +237,7 @@ class PrefixCache:
         usage = Usage(total - end, read, paid["short"], paid["long"])
         return Lookup(usage, tuple(entries))
 
-    def _automatic(self, points: Sequence[_Point], ttl: Ttl | None, now: float) -> Lookup:
+    def _automatic(self, points: Sequence[Point], ttl: Ttl | None, now: float) -> Lookup:
         step = self.semantics.granularity
         total = points[-1].tokens if points else 0
         matched = 0
@@ -249,14 +255,14 @@ class PrefixCache:
         return Lookup(Usage(total - read, read), entries)
 
 
-def _prefixes(blocks: Sequence[Block]) -> list[_Point]:
+def prefixes(blocks: Iterable[Block], after: Point | None = None) -> list[Point]:
+    """Return where each prefix of a prompt ends; `after` is the end of the blocks before these."""
     points = []
-    key = b""
-    tokens = 0
-    for index, block in enumerate(blocks):
+    key, tokens, start = (after.key, after.tokens, after.block + 1) if after else (b"", 0, 0)
+    for index, block in enumerate(blocks, start):
         key = blake2b(key + block.sha, digest_size=16).digest()
         tokens += block.tokens
-        points.append(_Point(key, tokens, index))
+        points.append(Point(key, tokens, index))
     return points
 
 
