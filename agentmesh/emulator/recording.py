@@ -6,8 +6,10 @@ comes next. So calls may be repeated, and conversations may run in parallel.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from agentmesh.emulator.brain import Answer, Call, Fault, Message, Request
@@ -47,7 +49,7 @@ class Recording:
 
     def __init__(self, messages: Sequence[Mapping[str, Any]]) -> None:
         self.steps: tuple[_Step, ...] = tuple(_steps(messages))
-        opening = next((_text(m) for m in messages if m.get("role") == "user"), None)
+        opening = next((_text(m) for m in messages if m["role"] == "user"), None)
         if opening is None:
             raise InputError(
                 "the recording has no user message",
@@ -89,6 +91,21 @@ class Recordings:
         if not self._first:
             raise InputError("there are no recordings", hint="give at least one conversation")
 
+    @classmethod
+    def from_file(cls, path: str | Path) -> Recordings:
+        """Return the recordings of a file of JSON lines, each `{"messages": [...]}` or a list.
+
+        Raises:
+            InputError: the file cannot be read, or a line, which is named, is no conversation.
+        """
+        try:
+            lines = Path(path).read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"recording {str(path)!r} cannot be read: {error}", hint="give a file of JSON lines"
+            ) from error
+        return cls(_line(path, n, line) for n, line in enumerate(lines, 1) if line.strip())
+
     def __call__(self, request: Request) -> Answer:
         """Return the recorded answer of the conversation that this request belongs to."""
         messages = _from_words(request.messages, self._first)
@@ -112,6 +129,23 @@ class Recordings:
         number = self._asked[request.model, said]
         self._asked[request.model, said] += 1
         return candidates[number % len(candidates)].answer(messages)
+
+
+def _line(path: str | Path, number: int, line: str) -> list[Mapping[str, Any]]:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise InputError(
+            f"recording {str(path)!r}, line {number}: not JSON: {error}",
+            hint="write one conversation a line",
+        ) from error
+    messages = value.get("messages") if isinstance(value, dict) else value
+    if not isinstance(messages, list):
+        raise InputError(
+            f"recording {str(path)!r}, line {number}: no messages",
+            hint='write {"messages": [{"role": "user", "content": "..."}, ...]}',
+        )
+    return messages
 
 
 def _steps(messages: Sequence[Mapping[str, Any]]) -> Iterable[_Step]:

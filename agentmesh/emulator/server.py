@@ -392,10 +392,11 @@ def _listen(host: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         sock.close()
+        reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(
-            f"cannot listen on {host}:{port}: {error.strerror}",
+            f"cannot listen on {host}:{port}: {reason}",
             hint="choose another port, or 0 for any free one",
         ) from error
     sock.listen(128)

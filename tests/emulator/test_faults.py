@@ -88,10 +88,12 @@ def test_a_reset_before_the_first_byte(start, client, api, stream):
 def test_a_reset_in_mid_stream(start, client, api):
     server = start(failing(Fault("reset", after=4)))
     got = []
-    with CALLS[api](client(api, server), stream=True) as stream:
-        # one SDK lets its transport's own error through, the other wraps it
-        with pytest.raises(Exception, match=r"(?i)reset|peer|connection"):
-            got.extend(stream)
+    # one SDK lets its transport's own error through, the other wraps it
+    with (
+        CALLS[api](client(api, server), stream=True) as stream,
+        pytest.raises(Exception, match=r"(?i)reset|peer|connection"),
+    ):
+        got.extend(stream)
     assert len(got) <= 4
     assert server.bills[0].fault == "reset"
     assert server.bills[0].usage.output < 125
