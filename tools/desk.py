@@ -315,9 +315,8 @@ class Desk:
         customer has not given: ask for it. The account's address is for future orders; changing it
         does not change orders that have been placed.
         """
-        new = {"street": street, "postcode": postcode, "city": city, "country": country.upper()}
-        if not country:
-            del new["country"]
+        given = {"street": street, "postcode": postcode, "city": city, "country": country.upper()}
+        new = {role: canonical.clean(value) for role, value in given.items() if value}
 
         def effect(db: Connection, me: Row) -> Row:
             if not order:
@@ -631,7 +630,7 @@ class Desk:
                     "tool": tool,
                     "customer": str(me["id"]),
                     "session": context().session,
-                    "arguments": canonical.dumps(arguments),
+                    "arguments": canonical.clean(canonical.dumps(arguments)),
                     "result": "",
                     "at": self._clock().isoformat(),
                 }

@@ -195,8 +195,8 @@ def _turn(console: Console, agent: Agent, text: str, user: str, session: str) ->
         answer = ask_person(console, reply)
         reply = agent.resume(answer, user=user, session=session)
     console.print("[bold]desk:[/] ", end="")
-    console.print(reply.text, markup=False)
-    console.print(reply.summary(), style="dim", markup=False)
+    console.print(reply.text, markup=False, soft_wrap=True)
+    console.print(reply.summary(), style="dim", markup=False, soft_wrap=True)
 
 
 def ask_person(console: Console, reply: Reply) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def ask_person(console: Console, reply: Reply) -> dict[str, Any]:
             given = ", ".join(f"{key} {value}" for key, value in action["args"].items())
             console.print(f"The desk wants to {action['name']}: {given}.", style="yellow")
             try:
-                yes = console.input("[bold]approve?[/] [y/N] ").strip().casefold()
+                yes = console.input("[bold]approve?[/] (y/N) ").strip().casefold()
             except EOFError:
                 yes = ""
             if yes in ("y", "yes"):

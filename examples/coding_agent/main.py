@@ -1,0 +1,112 @@
+"""The command: `python -m agentmesh.examples.coding_agent --repo PATH --task "..."`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agentmesh.errors import AgentmeshError, ConfigError, InputError
+from agentmesh.examples.coding_agent.solve import (
+    SAMPLE_TESTS,
+    TASK,
+    Outcome,
+    ask,
+    sample,
+    solve,
+    undo,
+)
+
+if TYPE_CHECKING:
+    from agentmesh import Tier
+
+PROGRAM = "coding_agent"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and exit: 0 if the tests pass in the end, 1 if not, 2 for wrong use."""
+    given = _parser().parse_args(arguments)
+    try:
+        status = _run(given)
+    except AgentmeshError as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        sys.stderr.write(f"{PROGRAM}: {error}{hint}\n")
+        status = 2 if isinstance(error, ConfigError | InputError) else 1
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{PROGRAM}: stopped\n")
+        status = 1
+    sys.exit(status)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="A coding agent: a task in, a patch and its test result out. Without --repo "
+        "it repairs a small broken repository; without --flagship its models are stand-ins made "
+        "of rules. The repository's files stay as they are until --accept.",
+    )
+    parser.add_argument("--repo", type=Path, help="the git repository to work on")
+    parser.add_argument("--task", default=TASK, help="what is to be done")
+    parser.add_argument("--tests", default="", help="the command that runs the tests")
+    parser.add_argument("--student", help="the model that looks, such as anthropic:NAME")
+    parser.add_argument("--flagship", help="the model that edits, such as openai:NAME")
+    parser.add_argument("--base-url", help="a proxy or gateway in the vendor's place")
+    parser.add_argument("--accept", action="store_true", help="apply the patch if the tests pass")
+    parser.add_argument("--undo", action="store_true", help="take the last accepted patch back")
+    parser.add_argument(
+        "--unconfined", action="store_true", help="approve commands where nothing confines them"
+    )
+    parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    return parser
+
+
+def _run(given: argparse.Namespace) -> int:
+    if given.undo:
+        if given.repo is None:
+            raise ConfigError("--undo needs --repo", hint="name the repository")
+        print(f"taken back: {undo(given.repo)}")  # noqa: T201
+        return 0
+    with ExitStack() as stack:
+        own = given.repo is None
+        repo = stack.enter_context(sample()) if own else given.repo
+        trusted = own or given.unconfined
+        outcome = solve(
+            repo,
+            given.task,
+            tests=given.tests or (SAMPLE_TESTS if own else ""),
+            tiers=_tiers(given),
+            accept=given.accept,
+            show=lambda line: print(line, file=sys.stderr if given.json else sys.stdout),
+            approve=(lambda request: True) if trusted else ask,
+        )
+    print(json.dumps(asdict(outcome), indent=2) if given.json else _told(outcome))  # noqa: T201
+    return 0 if outcome.solved else 1
+
+
+def _tiers(given: argparse.Namespace) -> list[Tier]:
+    """Return the models that were named; none means the stand-ins."""
+    from agentmesh import Tier
+
+    if given.student and not given.flagship:
+        raise ConfigError("--student needs --flagship", hint="name the model that edits, too")
+    named = [("student", given.student), ("flagship", given.flagship)]
+    return [Tier(name, model, base_url=given.base_url) for name, model in named if model]
+
+
+def _told(outcome: Outcome) -> str:
+    steps = ", ".join(f"{count} {tier}" for tier, count in outcome.steps.items())
+    cost = "$?" if outcome.usd is None else f"${outcome.usd:.4f}"
+    end = "applied to the repository" if outcome.accepted else "not applied; --accept applies it"
+    if not outcome.patch:
+        end = "empty"
+    return (
+        f"\n{outcome.patch}\n"
+        f"tests: {outcome.tests} ({'pass' if outcome.solved else 'FAIL'})\n"
+        f"steps: {steps}, {outcome.refused} refused; cost {cost}; commands: {outcome.confinement}\n"
+        f"patch: {end}"
+    )
