@@ -98,6 +98,16 @@ class Git:
             return None
         return cls(root, Path(git_dir), author or Author())
 
+    @classmethod
+    def create(cls, root: Path, author: Author | None = None) -> Git:
+        """Make `root` a repository whose first commit holds the files that it has."""
+        _git(["init", "--quiet", "--initial-branch=main"], cwd=root, settings={})
+        made = cls.of(root, author)
+        if made is None:
+            raise ConfigError(f"{str(root)!r} cannot be a repository", hint="is git installed?")
+        made.commit("Begin")
+        return made
+
     def run(
         self, *args: str, stdin: bytes = b"", index: Path | None = None, tree: bool = True
     ) -> bytes:
@@ -207,10 +217,11 @@ class Git:
         """Remove the work tree at `target`."""
         self.run("worktree", "remove", "--force", str(target), tree=False)
 
-    def apply(self, patch: bytes) -> None:
-        """Apply a patch to the files, or change nothing."""
+    def apply(self, patch: bytes, *, back: bool = False) -> None:
+        """Apply a patch to the files, or take it `back`; if it does not fit, change nothing."""
         if patch:
-            self.run("apply", "--whitespace=nowarn", "-", stdin=patch)
+            ways = ["--reverse"] if back else []
+            self.run("apply", "--whitespace=nowarn", *ways, "-", stdin=patch)
 
 
 def _last(key: str) -> str:

@@ -24,7 +24,7 @@ _MOST_READ = 6
 def student(request: Request) -> Answer:
     """Look until there is nothing left to look at, then say what was found."""
     transcript = Transcript.of(request)
-    if request.user_text.startswith("Fix it"):
+    if transcript.to_fix:
         return flagship(request)
     if calls := _looking(transcript):
         return Answer(calls=calls)
@@ -36,9 +36,7 @@ def flagship(request: Request) -> Answer:
     transcript = Transcript.of(request)
     if calls := _looking(transcript):
         return Answer(calls=calls)
-    if not transcript.runs or not failures(transcript.runs[0].text):
-        return Answer(_findings(transcript))
-    if not request.user_text.startswith("Fix it"):
+    if not transcript.to_fix or not failures(transcript.runs[0].text):
         return Answer(_findings(transcript))
     state = replay(transcript)
     if not transcript.calls("set_plan"):

@@ -125,9 +125,9 @@ def _variants(line: str, kind: int) -> Iterator[str]:
     code = line.partition("#")[0]
     if kind == len(_SLIPS):
         for match in _NUMBER.finditer(code):
-            for other in (int(match[0]) - 1, int(match[0]) + 1):
-                if other >= 0:
-                    yield line[: match.start()] + str(other) + line[match.end() :]
+            for number in (int(match[0]) - 1, int(match[0]) + 1):
+                if number >= 0:
+                    yield line[: match.start()] + str(number) + line[match.end() :]
         return
     for pattern, other in _SLIPS[kind]:
         for match in re.finditer(pattern, code):

@@ -179,7 +179,7 @@ def _git_of(space: Workspace) -> Git:
 
 def _turn(agent: Agent, text: str, show: Show, approve: Approve) -> Reply:
     """Run a turn to its end, showing each step and asking where a person is needed."""
-    tier, reply = "", None
+    tier, replies = "", []
     for part in agent.stream(text, session="work"):
         if part.kind == "route":
             tier = part.text
@@ -188,7 +188,8 @@ def _turn(agent: Agent, text: str, show: Show, approve: Approve) -> Reply:
         elif part.kind == "retract":
             show(f"{tier:9} refused: {part.text}")
         elif part.kind == "reply":
-            reply = part.value
+            replies.append(part.value)
+    reply: Reply = replies[-1]
     while reply.interrupts:
         reply = agent.resume(approve(reply.interrupts[0]), session="work")
     show(f"{tier:9} {reply.text}")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from agentmesh.emulator import Request
 
 _MARKED = re.compile(r"(?:Error: )?<untrusted [^>\n]*>\n(.*)\n</untrusted [^>\n]*>", re.DOTALL)
+_ASKED = re.compile(r"^(Look into|Fix it)\b", re.MULTILINE)
 _COMMAND = re.compile(r"^Test command: `(.+)`$", re.MULTILINE)
 _FRAME = re.compile(r'File "([^"\n]+\.py)", line (\d+)|^(\S+\.py):(\d+): ', re.MULTILINE)
 _COUNT = re.compile(r"\b(?:failures|errors)=(\d+)|\b(\d+) (?:failed|errors?)\b")
@@ -59,6 +60,7 @@ class Transcript:
 
     done: tuple[Done, ...]
     command: str
+    to_fix: bool
 
     @classmethod
     def of(cls, request: Request) -> Transcript:
@@ -71,7 +73,8 @@ class Transcript:
         )
         said = "\n".join(message.text for message in request.messages if message.role == "user")
         commands = _COMMAND.findall(said)
-        return cls(done, commands[-1] if commands else "")
+        asked = _ASKED.findall(said)
+        return cls(done, commands[-1] if commands else "", asked[-1:] == ["Fix it"])
 
     def calls(self, name: str) -> list[Done]:
         """Return the calls of one tool."""
