@@ -21,8 +21,16 @@ VERSION = {"output_version": "v1"}
 """What marks a message's content as standard blocks."""
 
 _OWN_TEXT = {"text", "refusal"}
+_STRINGS = {"text", "id", "name", "arguments", "phase"}
 _ARGUMENTS = ("partial_json", "arguments", "args", "input")
 _CALLS = {"tool_call", "tool_call_chunk", "tool_use", "function_call", "invalid_tool_call"}
+
+
+def string(value: Any) -> str:
+    """Return `value`, which must be a string: vendors' text is not taken on trust."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} stands where text should")
+    return value
 
 
 def compact(value: Any) -> str:
@@ -107,6 +115,8 @@ def to_answer(blocks: Iterable[Block], **fields: Any) -> AIMessage:
     blocks = list(blocks)
     calls, invalid = [], []
     for block in blocks:
+        for field in _STRINGS & block.keys():
+            string(block[field])
         if block["type"] != "call":
             continue
         args = parse_arguments(block["arguments"])

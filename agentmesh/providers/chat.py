@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, Self
 
 from langchain_core.callbacks import (
@@ -13,7 +14,7 @@ from langchain_core.callbacks import (
 )
 from langchain_core.language_models import LangSmithParams, LanguageModelInput
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
@@ -23,7 +24,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 from agentmesh.economy.tokens import count
 from agentmesh.errors import ConfigError, InputError
 from agentmesh.providers.chunks import Reader
-from agentmesh.providers.failures import failure
+from agentmesh.providers.failures import MESSAGE_CHARS, failure
 from agentmesh.providers.loopback import loopback_host
 
 NO_KEY = "none"
@@ -165,7 +166,7 @@ class ChatModel(BaseChatModel):
         answer = self._connected().post(
             self.path, self._sent(messages, stop, False, kwargs), self._timeout(kwargs)
         )
-        return _result(self._parse(answer.value, answer.request_id))
+        return self._result(answer.value, answer.request_id)
 
     async def _agenerate(
         self,
@@ -177,7 +178,7 @@ class ChatModel(BaseChatModel):
         answer = await self._connected().apost(
             self.path, self._sent(messages, stop, False, kwargs), self._timeout(kwargs)
         )
-        return _result(self._parse(answer.value, answer.request_id))
+        return self._result(answer.value, answer.request_id)
 
     def _stream(
         self,
@@ -190,11 +191,11 @@ class ChatModel(BaseChatModel):
         reader = self._reader()
         with self._connected().stream(self.path, body, self._timeout(kwargs)) as events:
             for event in events.items:
-                for chunk in map(_generation, reader.feed(event)):
+                for chunk in self._chunks(reader, event):
                     if run_manager is not None:
                         run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                     yield chunk
-            yield _generation(reader.close(events.request_id))
+            yield ChatGenerationChunk(message=reader.close(events.request_id))
 
     async def _astream(
         self,
@@ -207,11 +208,29 @@ class ChatModel(BaseChatModel):
         reader = self._reader()
         async with self._connected().astream(self.path, body, self._timeout(kwargs)) as events:
             async for event in events.items:
-                for chunk in map(_generation, reader.feed(event)):
+                for chunk in self._chunks(reader, event):
                     if run_manager is not None:
                         await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                     yield chunk
-            yield _generation(reader.close(events.request_id))
+            yield ChatGenerationChunk(message=reader.close(events.request_id))
+
+    def _result(self, value: dict[str, Any], request_id: str) -> ChatResult:
+        with self._understood():
+            message = self._parse(value, request_id)
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    def _chunks(self, reader: Reader, event: dict[str, Any]) -> list[ChatGenerationChunk]:
+        with self._understood():
+            return [ChatGenerationChunk(message=chunk) for chunk in reader.feed(event)]
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Turn what a parser stumbles over into the vendor's failure: it is not its protocol."""
+        try:
+            yield
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            what = f"sent an answer of an unknown form: {type(error).__name__}: {error}"
+            raise failure("api", self.model_name, what[:MESSAGE_CHARS]) from error
 
     def _sent(
         self,
@@ -307,11 +326,3 @@ def as_tools(tools: Sequence[Any]) -> list[dict[str, Any]]:
 def schema_of(function: Mapping[str, Any]) -> dict[str, Any]:
     """Return a function's parameters as a JSON schema of an object."""
     return {"type": "object", "properties": {}, **(function.get("parameters") or {})}
-
-
-def _generation(message: AIMessageChunk) -> ChatGenerationChunk:
-    return ChatGenerationChunk(message=message)
-
-
-def _result(message: AIMessage) -> ChatResult:
-    return ChatResult(generations=[ChatGeneration(message=message)])

@@ -11,7 +11,7 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.utils.json import parse_partial_json
 
-from agentmesh.providers.blocks import VERSION, parse_arguments
+from agentmesh.providers.blocks import VERSION, parse_arguments, string
 from agentmesh.providers.failures import cut_stream
 
 
@@ -53,7 +53,7 @@ class Reader(ABC):
         self, index: int, arguments: str, *, call_id: str | None = None, name: str | None = None
     ) -> AIMessageChunk:
         """Return a piece of a tool call; its id and name are given once, at its beginning."""
-        self._arguments[index] = self._arguments.get(index, "") + arguments
+        self._arguments[index] = self._arguments.get(index, "") + string(arguments)
         return _call_chunk(index, arguments, call_id, name)
 
     def _unparsable(self) -> Iterator[ToolCallChunk]:
@@ -72,7 +72,7 @@ class Reader(ABC):
 
 def text_chunk(index: int, text: str, *, phase: str | None = None) -> AIMessageChunk:
     """Return a piece of text."""
-    block: dict[str, Any] = {"type": "text", "text": text, "index": index}
+    block: dict[str, Any] = {"type": "text", "text": string(text), "index": index}
     if phase is not None:
         block["extras"] = {"phase": phase}
     return _chunk(block)
@@ -80,7 +80,7 @@ def text_chunk(index: int, text: str, *, phase: str | None = None) -> AIMessageC
 
 def refusal_chunk(index: int, text: str) -> AIMessageChunk:
     """Return a piece of a refusal."""
-    return _chunk({"type": "refusal", "refusal": text, "index": index})
+    return _chunk({"type": "refusal", "refusal": string(text), "index": index})
 
 
 def reasoning_chunk(
@@ -92,7 +92,7 @@ def reasoning_chunk(
         extras["model"] = model
     if data is not None:
         extras["data"] = data
-    block: dict[str, Any] = {"type": "reasoning", "reasoning": text, "index": index}
+    block: dict[str, Any] = {"type": "reasoning", "reasoning": string(text), "index": index}
     return _chunk({**block, "extras": extras} if extras else block)
 
 
@@ -106,7 +106,7 @@ def _call_chunk(
         "extras": {"arguments": arguments},
     }
     if call_id is not None:
-        block |= {"id": call_id, "name": name}
+        block |= {"id": string(call_id), "name": string(name)}
     return AIMessageChunk(
         content=[block],
         tool_call_chunks=[tool_call_chunk(name=name, args=arguments, id=call_id, index=index)],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -274,6 +275,42 @@ def test_a_stream_without_its_end_is_a_failure(name: str, data: st.DataObject) -
         list(chunks_of(model(name), events[:kept]))
     assert caught.value.kind == "cut_stream"
     assert caught.value.retryable
+
+
+def spoil(value: Any, data: st.DataObject) -> Any:
+    """A copy of a JSON value with one thing in it taken away or replaced by nonsense."""
+    copy = json.loads(json.dumps(value))
+    at = copy
+    while True:
+        keys = list(at) if isinstance(at, dict) else list(range(len(at)))
+        if not keys:
+            return copy
+        key = data.draw(st.sampled_from(keys))
+        if isinstance(at[key], dict | list) and at[key] and data.draw(st.booleans()):
+            at = at[key]
+            continue
+        nonsense = data.draw(st.sampled_from([None, 7, "x", [], {}, [None], {"type": "?"}]))
+        at[key] = nonsense
+        return copy
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(deadline=None, max_examples=300)
+@given(data=st.data())
+def test_nonsense_is_a_failure_or_an_answer_never_a_crash(name: str, data: st.DataObject) -> None:
+    vendor, order = VENDORS[name]
+    whole, events = vendor(data.draw(order), cutter(data))
+    chat = model(name)
+    with suppress(TierError):
+        message = chat._result(spoil(whole, data), "").generations[0].message
+        to_blocks(message, name)
+    number = data.draw(st.integers(0, len(events) - 1))
+    reader = chat._reader()
+    with suppress(TierError):
+        spoilt = [spoil(event, data) if at == number else event for at, event in enumerate(events)]
+        heard = [chunk.message for event in spoilt for chunk in chat._chunks(reader, event)]
+        first, *rest = [*heard, reader.close("")]
+        to_blocks(message_chunk_to_message(first + rest), name)
 
 
 @pytest.mark.parametrize("name", NAMES)
