@@ -62,7 +62,7 @@ class Act:
 
     def run(self, state: State, turn: Turn, config: RunnableConfig) -> dict[str, Any]:
         """Make one draft."""
-        attempt = self._prepare(state, turn)
+        attempt = self._prepare(state, turn, self._parts.tier(state["tier"]), self._tail(state))
         failed = self._recorder(state, turn, attempt)
         try:
             message = call_with_retry(
@@ -76,7 +76,7 @@ class Act:
 
     async def arun(self, state: State, turn: Turn, config: RunnableConfig) -> dict[str, Any]:
         """Make one draft without blocking the event loop."""
-        attempt = self._prepare(state, turn)
+        attempt = self._prepare(state, turn, self._parts.tier(state["tier"]), self._tail(state))
         failed = self._recorder(state, turn, attempt)
         try:
             message = await acall_with_retry(
@@ -88,12 +88,42 @@ class Act:
             return self._failed(state, turn, attempt, error)
         return self._judged(state, turn, attempt, message)
 
-    def _prepare(self, state: State, turn: Turn) -> Attempt:
-        tier = self._parts.tier(state["tier"])
+    def side_call(
+        self,
+        state: State,
+        turn: Turn,
+        config: RunnableConfig,
+        *,
+        tier: Tier,
+        purpose: str,
+        tail: str,
+    ) -> str:
+        """Return what a model says to the prompt at hand with an instruction appended.
+
+        The prompt is the one that the tier has cached, tools and all. Nothing of the answer enters
+        the log; the ledger knows the call by its purpose. A failure is an empty answer.
+        """
+        attempt = self._prepare(state, turn, tier, tail)
+        failed = self._recorder(state, turn, attempt, purpose)
+        quiet: RunnableConfig = {**config, "tags": [*config.get("tags", []), "nostream"]}
+        try:
+            message = call_with_retry(
+                lambda seconds: _invoked(attempt, quiet, seconds),
+                policy=self._policy,
+                on_failure=failed,
+            )
+        except TierError:
+            return ""
+        usage = usage_of(message)
+        cost = self._parts.prices.cost(tier.model_name, usage)
+        whole = stop_of(message) == "end" and not message.tool_calls
+        outcome = "ok" if whole and message.text.strip() else "check:not_text"
+        self._record(state, turn, attempt, usage, cost, outcome, purpose=purpose)
+        return message.text if outcome == "ok" else ""
+
+    def _prepare(self, state: State, turn: Turn, tier: Tier, tail: str) -> Attempt:
         turn.refresh(state["step"])
-        prompt = turn.prompt(
-            tier.model_name, tail=self._tail(state), cache=tier.cache and tier.ours
-        )
+        prompt = turn.prompt(tier.model_name, tail=tail, cache=tier.cache and tier.ours)
         planned = _planned(prompt, turn, tier)
         self._check_budget(state, turn, tier, planned)
         return Attempt(
@@ -140,7 +170,9 @@ class Act:
                     hint=f"raise Budget({what}_usd=...)",
                 )
 
-    def _recorder(self, state: State, turn: Turn, attempt: Attempt) -> Callable[[TierError], None]:
+    def _recorder(
+        self, state: State, turn: Turn, attempt: Attempt, purpose: str = "act"
+    ) -> Callable[[TierError], None]:
         """Return what writes each failed request of an attempt into the ledger."""
 
         def failed(error: TierError) -> None:
@@ -154,6 +186,7 @@ class Act:
                 0 if known else None,
                 f"error:{error.kind}",
                 str(error),
+                purpose=purpose,
             )
 
         return failed
@@ -206,6 +239,7 @@ class Act:
         outcome: str,
         detail: str = "",
         request_id: str = "",
+        purpose: str = "act",
     ) -> None:
         planned = attempt.planned
         turn.record(
@@ -215,6 +249,7 @@ class Act:
                 epoch=turn.epoch.number,
                 turn=turn.number,
                 step=state["step"],
+                purpose=purpose,
                 tier=attempt.tier.name,
                 model=attempt.tier.model_name,
                 head=attempt.prompt.entries[-1].seq,

@@ -28,6 +28,7 @@ from agentmesh.hands import Hands
 from agentmesh.memory import Turn
 from agentmesh.parts import Parts
 from agentmesh.providers.blocks import to_answer
+from agentmesh.rolling import Rolling
 from agentmesh.routing import Failure, TierFacts, escalate
 from agentmesh.state import State, failures_of
 
@@ -42,6 +43,7 @@ class Nodes:
         self._parts = parts
         self._act = Act(parts)
         self._hands = Hands(parts)
+        self._rolling = Rolling(parts, self._act)
 
     def admit(self, state: State, config: RunnableConfig) -> dict[str, Any]:
         """Open the turn: refuse what cannot be accepted, block what no model needs to see."""
@@ -128,6 +130,8 @@ class Nodes:
     def commit(self, state: State, config: RunnableConfig) -> dict[str, Any]:
         """End the turn in the journal: from here on it is finished, whatever happens."""
         with self._closing(state, config) as turn:
+            if state["status"] == "done":
+                self._rolling.run(state, turn, config)
             turn.finish(state["status"], state["step"])
         return {}
 

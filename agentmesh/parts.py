@@ -13,6 +13,7 @@ from agentmesh.memory import Core, Memory
 from agentmesh.tiers import Budget, Tier
 
 if TYPE_CHECKING:
+    from agentmesh.memory.compaction import Compaction
     from agentmesh.routing import Check, Router, ToolFacts
     from agentmesh.tools import Catalogue
 
@@ -33,6 +34,7 @@ class Parts:
     blocked_reply: str
     fallback: str | None
     tail: Callable[[], str]
+    compaction: Compaction | None
     max_input_chars: int
     deadline_s: float
 

@@ -70,7 +70,7 @@ class Conversation:
     @property
     def calls(self) -> list[tuple[str, str, str]]:
         """Name, canonical arguments and result of every recorded tool call."""
-        results = {}
+        results: dict[str, deque[str]] = {}
         made = []
         for message in self.spoken:
             for call in message.get("tool_calls") or ():
@@ -267,6 +267,7 @@ def _agent(key: tuple[str, str], tools: list[BaseTool], tier: Tier, memory: Memo
         router=Router(Rules(()), max_chars=MAX_CHARS),
         checks=(),
         opening=opening,
+        compaction=None,
         max_input_chars=MAX_CHARS,
         max_steps=200,
     )

@@ -48,6 +48,11 @@ class Epoch:
         """The agent's own instructions."""
         return next(segment.text for segment in self.segments if segment.name == "core")
 
+    @property
+    def digest(self) -> tuple[Segment, ...]:
+        """The account of the compacted log, as no or one segment."""
+        return tuple(segment for segment in self.segments if segment.name == "digest")
+
     @cached_property
     def tokens(self) -> tuple[tuple[str, int], ...]:
         """Tokens of the tools and of each segment, in order."""
@@ -87,6 +92,13 @@ def bucket_segments(facts: Facts) -> tuple[Segment, ...]:
         for kind in KINDS
         if facts.items.get(kind)
     )
+
+
+def digest_segment(digest: str) -> tuple[Segment, ...]:
+    """Return the account of the compacted log as a segment that it cannot close; none if empty."""
+    said = digest.strip().replace("</", "<\\/")
+    text = f"<digest>\nWhat happened earlier in this conversation:\n{said}\n</digest>"
+    return (Segment("digest", text),) if said else ()
 
 
 def note_text(facts: Facts) -> str:

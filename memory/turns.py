@@ -22,6 +22,7 @@ from agentmesh.memory.database import insert_once
 from agentmesh.memory.epochs import (
     Epoch,
     bucket_segments,
+    digest_segment,
     note_text,
     parse_tools,
     shared_layers,
@@ -150,13 +151,20 @@ class Turn:
             self.begin_epoch(core, reason)
         return self.epoch
 
-    def begin_epoch(self, core: Core, reason: Reason, base: int | None = None) -> Epoch:
-        """Freeze tools, instructions and buckets as they are now; all earlier notes are folded."""
+    def begin_epoch(
+        self, core: Core, reason: Reason, *, base: int | None = None, digest: str | None = None
+    ) -> Epoch:
+        """Freeze tools, instructions and buckets as they are now; all earlier notes are folded.
+
+        A compaction gives the `base` after which the log is still shown word for word, and the
+        `digest` of what stands before it; otherwise both stay what they are.
+        """
         old = self.view.epoch
         number = (old.number if old else 0) + 1
         base = base if base is not None else (old.base if old else 0)
+        account = digest_segment(digest) if digest is not None else (old.digest if old else ())
         owners = self._owners()
-        epoch = self._write(lambda c: self._freeze(c, core, reason, number, base, owners))
+        epoch = self._write(lambda c: self._freeze(c, core, reason, number, base, owners, account))
         self.settle()
         self.view.enter(epoch)
         return epoch
@@ -290,10 +298,11 @@ class Turn:
         number: int,
         base: int,
         owners: dict[Kind, str],
+        account: tuple[Segment, ...],
     ) -> Epoch:
         memory = self._memory
         known = facts(connection, memory.tenant, owners, None)
-        own = bucket_segments(known)
+        own = (*bucket_segments(known), *account)
         for sha, body in (
             (core.layers[0][1], tools_text(core.tools)),
             (core.layers[1][1], core.text),

@@ -8,44 +8,20 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from typing import Any
 
-import click
-import typer
-
-_COMMANDS = {
-    "demo": ("demo", "Run an example offline and show what it cost under each design."),
-    "replay": ("replay", "Replay recorded conversations through an agent and bill them."),
-    "emulator": ("emulator", "Serve the emulated vendors on loopback."),
-    "memory": ("memory", "Show, verify, export and erase what is remembered."),
-    "route": ("route", "Train, evaluate and explain routers."),
+COMMANDS = {
+    "demo": "Run an example offline and show what it costs under each design.",
+    "replay": "Replay recorded conversations through an agent and bill them.",
+    "emulator": "Serve the emulated vendors on loopback.",
+    "cost": "Show where the money went, and why the cache missed.",
+    "audit": "Read chat logs and show what other designs had cost.",
+    "memory": "Show, verify, export and erase what is remembered.",
+    "route": "Train, evaluate and explain routers.",
+    "distill": "Turn a flagship's work into a student, measured before it is promoted.",
 }
-"""The module below `agentmesh.cli` that holds a command, and its line in the help."""
+"""Each command's module below `agentmesh.cli`, and its line in the help."""
 
-
-class Commands(click.Group):
-    """The commands, each loaded when it is used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands' names."""
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Return a command; while the help is listed, a light stand-in with its help line."""
-        if name not in _COMMANDS:
-            return None
-        module, line = _COMMANDS[name]
-        if ctx.params.get("help_only") or ctx.resilient_parsing:
-            return click.Command(name, help=line)
-        app: typer.Typer = import_module(f"agentmesh.cli.{module}").app
-        command = typer.main.get_command(app)
-        command.name, command.short_help = name, line
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands into the help without loading them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+FAILED, WRONG_USE = 1, 2
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -54,51 +30,63 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in given
     if debug:
         given.remove("--debug")
-    sys.exit(_run(given, debug=debug))
+    if not given or given[0] in ("--help", "-h"):
+        sys.stdout.write(_help())
+        sys.exit(0)
+    if given[0] == "--version":
+        from importlib.metadata import version
+
+        sys.stdout.write(version("agentmesh-langgraph") + "\n")
+        sys.exit(0)
+    if given[0] not in COMMANDS:
+        sys.exit(_failed(f"there is no command {given[0]!r}", "agentmesh --help", WRONG_USE))
+    sys.exit(_run(given[0], given[1:], debug=debug))
 
 
-def _run(given: list[str], *, debug: bool) -> int:
+def _run(command: str, given: list[str], *, debug: bool) -> int:
+    import typer
+
     from agentmesh.errors import AgentmeshError, ConfigError, InputError
 
+    # ClickException, of whichever click this typer brings.
+    usage_error: type[Exception] = typer.BadParameter.__mro__[2]
+    app = import_module(f"agentmesh.cli.{command}").app
     try:
-        result: Any = _group()(given, prog_name="agentmesh", standalone_mode=False)
+        result = app(given, prog_name=f"agentmesh {command}", standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except click.exceptions.Exit as exit_:
-        return exit_.exit_code
-    except click.ClickException as error:
-        hint = "see 'agentmesh --help'"
-        print(f"agentmesh: {error.format_message()} ({hint})", file=sys.stderr)  # noqa: T201
-        return 2
-    except (KeyboardInterrupt, click.Abort):
-        print("agentmesh: stopped", file=sys.stderr)  # noqa: T201
-        return 1
+    except typer.Exit as exit_:
+        return int(exit_.exit_code)
+    except usage_error as error:
+        return _failed(str(error), f"agentmesh {command} --help", WRONG_USE)
+    except (KeyboardInterrupt, typer.Abort):
+        return _failed("stopped", "", FAILED)
     except AgentmeshError as error:
         if debug:
             raise
-        hint = f" ({error.hint})" if error.hint else ""
-        print(f"agentmesh: {error}{hint}", file=sys.stderr)  # noqa: T201
-        return 2 if isinstance(error, ConfigError | InputError) else 1
+        wrong_use = isinstance(error, ConfigError | InputError)
+        return _failed(str(error), error.hint, WRONG_USE if wrong_use else FAILED)
 
 
-def _group() -> Commands:
-    help_ = "Agents that use the right amount of intelligence at the right price."
-    group = Commands("agentmesh", help=help_, no_args_is_help=True)
-    group.params.append(
-        click.Option(
-            ["--version"],
-            is_flag=True,
-            expose_value=False,
-            is_eager=True,
-            callback=_version,
-            help="Show the version and exit.",
-        )
+def _failed(message: str, hint: str, status: int) -> int:
+    line = " ".join(f"agentmesh: {message}{f' ({hint})' if hint else ''}".split())
+    sys.stderr.write(line + "\n")
+    return status
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {line}" for name, line in COMMANDS.items()]
+    return "\n".join(
+        [
+            "Usage: agentmesh COMMAND [OPTIONS]",
+            "",
+            "Agents that use the right amount of intelligence at the right price.",
+            "",
+            "Commands:",
+            *lines,
+            "",
+            "agentmesh COMMAND --help explains a command. --version shows the version,",
+            "--debug an error's traceback.",
+            "",
+        ]
     )
-    return group
-
-
-def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    if value:
-        from importlib.metadata import version
-
-        click.echo(version("agentmesh-langgraph"))
-        ctx.exit()
