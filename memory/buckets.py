@@ -72,9 +72,12 @@ class Item:
 _MARK = {"user": "said by the user", "untrusted": "unverified"}
 
 
+_ESCAPED = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>\x85\u2028\u2029"})
+
+
 def escape(text: str) -> str:
-    """Return JSON text with `<` and `>` written as escapes, so that it can close no tag."""
-    return text.replace("<", "\\u003c").replace(">", "\\u003e")
+    """Return JSON text that can close no tag and begin no new line, by JSON's own escapes."""
+    return text.translate(_ESCAPED)
 
 
 class Bucket:
@@ -155,6 +158,11 @@ class Bucket:
             raise InputError(f"unknown trust {trust!r}", hint="trusted, user or untrusted")
         if value is None:
             raise InputError(f"{key!r} cannot be None", hint="use delete() to remove an item")
+        _check_key(key)
+        if expect is not None and not isinstance(expect, int):
+            raise InputError(f"expect cannot be {expect!r}", hint="the revision of an item, or 0")
+        if not isinstance(author, str):
+            raise InputError(f"author cannot be {author!r}", hint="a user's or a tool's name")
         trust = trust or TRUST[source]
         if expect is None and (held := self._held(key, value, source, author, trust)):
             return held
@@ -164,6 +172,7 @@ class Bucket:
         """Remove a fact; its versions stay on record until erased."""
         if source not in TRUST:
             raise InputError(f"unknown source {source!r}", hint=f"one of {', '.join(TRUST)}")
+        _check_key(key)
         if self.item(key) is not None:
             self._write(key, None, source, author, TRUST[source], None)
 
@@ -213,10 +222,6 @@ class Bucket:
     def _write(
         self, key: str, value: Any, source: str, author: str, trust: str, expect: int | None
     ) -> Item:
-        if not isinstance(key, str) or not _KEY.fullmatch(key):
-            raise InputError(
-                f"{key!r:.80} is not a key", hint="letters, digits, '_', '.' and '-', at most 128"
-            )
         author = canonical.clean(author)[:_AUTHOR_CHARS]
         text = None if value is None else canonical.clean(canonical.dumps(value))
         draft = Item(
@@ -317,6 +322,13 @@ class Bucket:
             .limit(3)
         )
         return ", ".join(f"{row.key} ({row.tokens})" for row in rows) or "this item alone"
+
+
+def _check_key(key: str) -> None:
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise InputError(
+            f"{key!r:.80} is not a key", hint="letters, digits, '_', '.' and '-', at most 128"
+        )
 
 
 _DRAFTED = ("key", "value", "source", "author", "trust", "valid_from", "removed")

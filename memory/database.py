@@ -57,8 +57,8 @@ class Database:
         self.engine = _engine(self.url, in_memory=self.in_memory)
         self._immediate = self.engine.execution_options(immediate=True)
         self._group = GroupCommit(self._transaction)
-        if hasattr(os, "register_at_fork"):
-            _opened.add(self)
+        self._paused = False
+        _opened.add(self)
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a read transaction and return its result."""
@@ -104,10 +104,21 @@ class Database:
         """Close every connection."""
         self.engine.dispose()
 
+    def before_fork(self) -> None:
+        """Let no transaction be under way: SQLite would believe for ever that the child holds it."""
+        self._paused = self.is_sqlite and self._group.pause()
+
     def after_fork(self) -> None:
-        """Leave the parent's connections and queue alone; called in the child."""
+        """Go on in the parent."""
+        if self._paused:
+            self._group.go_on()
+
+    def in_child(self) -> None:
+        """Leave the parent's connections and queue alone."""
         self._group.reset()
         if not self.in_memory:
+            # Even closing them would touch what the parent uses: they are kept, unused.
+            _inherited.append(self.engine.pool)
             self.engine.dispose(close=False)
 
     @contextmanager
@@ -286,12 +297,20 @@ def _begin(connection: Connection) -> None:
 
 
 _opened: weakref.WeakSet[Database] = weakref.WeakSet()
+_inherited: list[Any] = []
 
 
-def _after_fork() -> None:
-    for database in list(_opened):
-        database.after_fork()
+def _each(method: Callable[[Database], None]) -> Callable[[], None]:
+    def run() -> None:
+        for database in list(_opened):
+            method(database)
+
+    return run
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_each(Database.before_fork),
+        after_in_parent=_each(Database.after_fork),
+        after_in_child=_each(Database.in_child),
+    )

@@ -21,6 +21,8 @@ T = TypeVar("T")
 BATCH = 64
 """Writes that one transaction takes at most, so that other processes get their turn too."""
 
+FORK_WAIT_S = 10.0
+
 
 class GroupCommit:
     """Runs writes one after the other, many in one transaction; each is all or nothing.
@@ -40,6 +42,17 @@ class GroupCommit:
         self._queue: deque[_Job[Any]] = deque()
         self._leader: _Job[Any] | None = None
         self._running: int | None = None
+        self._under_way = threading.Lock()
+
+    def pause(self) -> bool:
+        """Wait until no transaction is under way and begin none; false inside one, or if it takes
+        longer than a fork should."""
+        inside = self._running == threading.get_ident()
+        return not inside and self._under_way.acquire(timeout=FORK_WAIT_S)
+
+    def go_on(self) -> None:
+        """Begin transactions again."""
+        self._under_way.release()
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in its turn and return its result once it is committed.
@@ -80,11 +93,12 @@ class GroupCommit:
         most = 1 if threading.current_thread() is threading.main_thread() else BATCH
         with self._mutex:
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), most))]
-        self._running = threading.get_ident()
         try:
-            if len(batch) == 1 or not self._together(batch):
-                for each in batch:
-                    self._alone(each)
+            with self._under_way:
+                self._running = threading.get_ident()
+                if len(batch) == 1 or not self._together(batch):
+                    for each in batch:
+                        self._alone(each)
         finally:
             self._running = None
             for each in batch:

@@ -80,7 +80,7 @@ def rebuild(connection: Connection, tenant: str, session_id: int, call: Call) ->
 def verify(connection: Connection, tenant: str, row: Row[Any]) -> Verified:
     """Check a session's log and the prompt of each of its calls; one pass over both."""
     records = sessions.load(connection, row.id)
-    sessions.verify(records, row.chain)
+    sessions.verify(records, row.head, row.chain)
     shown = [record.entry for record in records if record.kind in SHOWN]
     made = ledger.load(connection, row.id)
     for number, calls in groupby(made, key=lambda call: call.epoch):

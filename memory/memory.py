@@ -66,7 +66,11 @@ class Memory:
         self._views: OrderedDict[str, View] = OrderedDict()
         self._live: dict[str, Turn] = {}
         self._turnstile = Turnstile()
-        schema.prepare(self.database)
+        try:
+            schema.prepare(self.database)
+        except BaseException:
+            self.database.close()
+            raise
 
     def org(self, name: str) -> Bucket:
         """Return the facts of an organisation, shared by its users."""

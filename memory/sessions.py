@@ -240,7 +240,7 @@ def load(
     return [Record(r.seq, r.turn, r.step, r.kind, r.body, r.chain, r.tokens, r.at) for r in rows]
 
 
-def verify(records: Sequence[Record], chain: str) -> None:
+def verify(records: Sequence[Record], head: int, chain: str) -> None:
     """Check a whole log against its chain; CorruptError names the first bad row."""
     previous, expected = "", 1
     for record in records:
@@ -251,7 +251,7 @@ def verify(records: Sequence[Record], chain: str) -> None:
                 hint="the row was changed or one before it is missing: restore a backup",
             )
         previous, expected = record.chain, expected + 1
-    if previous != chain:
+    if (previous, expected - 1) != (chain, head):
         raise CorruptError(
             f"the log ends at entry {expected - 1}, its session says otherwise",
             hint="rows are missing at the end: restore a backup",
