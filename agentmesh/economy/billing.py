@@ -51,11 +51,19 @@ class _Entry(NamedTuple):
     ttl_s: float
 
 
+class Written(NamedTuple):
+    """Prefixes that a request leaves in the cache: until when, and for how long at a time."""
+
+    keys: Sequence[bytes]
+    expires: float
+    ttl_s: float
+
+
 class Lookup(NamedTuple):
     """What a request pays for its input, and the entries that exist once its response begins."""
 
     usage: Usage
-    entries: tuple[tuple[bytes, float, float], ...]
+    entries: Sequence[Written]
 
 
 class Point(NamedTuple):
@@ -100,6 +108,7 @@ class PrefixCache:
         self.semantics = rules
         self._clock = clock
         self._entries: dict[bytes, _Entry] = {}
+        self._latest = float("-inf")
         self._prune_above = _PRUNE_ABOVE
 
     def __len__(self) -> int:
@@ -138,11 +147,18 @@ class PrefixCache:
 
     def begin(self, lookup: Lookup) -> None:
         """Make readable what `lookup` wrote, and prolong what it read: its response has begun."""
-        for key, expires, ttl_s in lookup.entries:
-            old = self._entries.get(key)
-            if old is not None and old.expires > expires:
-                expires, ttl_s = old.expires, max(old.ttl_s, ttl_s)
-            self._entries[key] = _Entry(expires, ttl_s)
+        for keys, expires, ttl_s in lookup.entries:
+            entry = _Entry(expires, ttl_s)
+            if expires >= self._latest:  # nothing that is there outlives it
+                self._latest = expires
+                self._entries.update(dict.fromkeys(keys, entry))
+                continue
+            for key in keys:
+                old = self._entries.get(key)
+                if old is not None and old.expires > expires:
+                    self._entries[key] = _Entry(old.expires, max(old.ttl_s, ttl_s))
+                else:
+                    self._entries[key] = entry
         if len(self._entries) > self._prune_above:
             self._prune()
 
@@ -222,7 +238,9 @@ class PrefixCache:
                     hit = point
                     break
         read = hit.tokens if hit else 0
-        entries = [] if hit is None or life is None else [(hit.key, now + life.ttl_s, life.ttl_s)]
+        entries = []
+        if hit is not None and life is not None:
+            entries.append(Written((hit.key,), now + life.ttl_s, life.ttl_s))
         paid = {"short": 0, "long": 0}
         end = read
         for point, ttl in marks:
@@ -233,25 +251,25 @@ class PrefixCache:
             else:
                 paid[ttl] += point.tokens - end
                 end = point.tokens
-            entries.append((point.key, now + ttl_s, ttl_s))
+            entries.append(Written((point.key,), now + ttl_s, ttl_s))
         usage = Usage(total - end, read, paid["short"], paid["long"])
-        return Lookup(usage, tuple(entries))
+        return Lookup(usage, entries)
 
     def _automatic(self, points: Sequence[Point], ttl: Ttl | None, now: float) -> Lookup:
         step = self.semantics.granularity
         total = points[-1].tokens if points else 0
         matched = 0
-        for point in points:
-            if self._live(point.key, now) is None:
+        for point in reversed(points):  # where a prefix lives, every shorter one does
+            if self._live(point.key, now) is not None:
+                matched = point.tokens
                 break
-            matched = point.tokens
         read = max(0, min(matched, total - 1)) // step * step
         if read < self.semantics.minimum:
             read = 0
-        entries: tuple[tuple[bytes, float, float], ...] = ()
+        entries: tuple[Written, ...] = ()
         if total >= self.semantics.minimum and ttl is not None:
             ttl_s = self._ttl_s(ttl)
-            entries = tuple((point.key, now + ttl_s, ttl_s) for point in points)
+            entries = (Written([point.key for point in points], now + ttl_s, ttl_s),)
         return Lookup(Usage(total - read, read), entries)
 
 

@@ -22,10 +22,11 @@ class Usage:
     reasoning: int = 0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        values = (self.fresh, self.read, self.write, self.write_long, self.output, self.reasoning)
+        for number, value in enumerate(values):
             if not isinstance(value, int) or value < 0:
-                raise ValueError(f"usage.{field.name} must be a count of tokens, not {value!r}")
+                name = fields(self)[number].name
+                raise ValueError(f"usage.{name} must be a count of tokens, not {value!r}")
 
     @property
     def input(self) -> int:
