@@ -101,7 +101,7 @@ def _within(turn: Turn, skills: frozenset[str], *, wishes: int) -> bool:
 
 def _dice(turn: Turn, sides: int) -> int:
     """Return a number that depends on the customer's words alone."""
-    return zlib.crc32(turn.text.encode()) % sides
+    return zlib.crc32(turn.text.encode(errors="replace")) % sides
 
 
 def _failed(turn: Turn) -> Answer:

@@ -215,7 +215,7 @@ PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
         "status",
         _any(
             r"where(?:'s|s| is| are) (?:my|the|our) (?:\w+ ){0,2}(?:order|parcel|package|stuff|delivery|tent|boots|jacket)",
-            r"where(?:'s|s| is) (?:it|my)\b",
+            r"where(?:'s|s| is) (?:it\b|my\b|#?w[\s-]?\d)",
             r"\btrack(?:ing)?\b|\bstatus\b|\bdelivery date\b|\bshipped yet\b|\bdispatched\b|\beta\b",
             r"when (?:will|does|is|do)[\w '#-]{0,30}(?:arrive|come|deliver|get here|ship|coming|i get|here)",
             r"has (?:it|my order|order)[\w# -]{0,12} (?:shipped|left|been sent)|any news|any update|update on",
