@@ -16,7 +16,7 @@ from langchain_core.messages import (
 )
 
 from agentmesh.errors import InputError
-from agentmesh.providers.blocks import Block, compact, parse_arguments, read, to_answer
+from agentmesh.providers.blocks import Block, compact, parse_arguments, read, string, to_answer
 from agentmesh.providers.chat import ChatModel, as_tools, schema_of
 from agentmesh.providers.chunks import Reader, reasoning_chunk, text_chunk
 from agentmesh.providers.failures import failure, told_failure
@@ -269,9 +269,8 @@ class _AnthropicReader(Reader):
         elif block["type"] == "tool_use":
             yield self.call(index, "", call_id=block["id"], name=block["name"])
         elif block["type"] == "thinking":
-            yield reasoning_chunk(
-                index, block.get("thinking") or "", model=self.model, data=_told(block)
-            )
+            data = {name: string(value) for name, value in _told(block).items()}
+            yield reasoning_chunk(index, data["thinking"], model=self.model, data=data)
 
     def _delta(self, index: int, delta: dict[str, Any]) -> Iterator[AIMessageChunk]:
         kind = delta["type"]
@@ -282,10 +281,10 @@ class _AnthropicReader(Reader):
             if self._open[index]["type"] == "tool_use" and delta["partial_json"]:
                 yield self.call(index, delta["partial_json"])
         elif kind == "thinking_delta":
-            text = delta["thinking"]
+            text = string(delta["thinking"])
             yield reasoning_chunk(index, text, data={"thinking": text})
         elif kind == "signature_delta":
-            yield reasoning_chunk(index, "", data={"signature": delta["signature"]})
+            yield reasoning_chunk(index, "", data={"signature": string(delta["signature"])})
 
     def _stop(self, index: int) -> Iterator[AIMessageChunk]:
         block, text = self._open.pop(index), self._json.pop(index)
