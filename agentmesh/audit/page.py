@@ -20,7 +20,7 @@ p, figcaption { color: var(--dim); } figure { margin: 1rem 0; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap; } th:first-child, td:first-child { text-align: left; white-space: normal;
-  overflow-wrap: anywhere; } td.text { text-align: left; white-space: normal; }
+  overflow-wrap: anywhere; } td.text, th.text { text-align: left; white-space: normal; }
 th { color: var(--dim); font-weight: 600; } code { overflow-wrap: anywhere; }
 svg { width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
 .key { display: inline-block; width: .8em; height: .8em; margin: 0 .3em 0 1em; }
@@ -72,7 +72,10 @@ def paragraph(text: str) -> str:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], text: Sequence[int] = ()) -> str:
     """Return a table; the first column and those in `text` are words, all others figures."""
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    head = "".join(
+        f'<th class="text">{escape(column)}</th>' if i in text else f"<th>{escape(column)}</th>"
+        for i, column in enumerate(columns)
+    )
     body = "".join(
         "<tr>"
         + "".join(
@@ -96,7 +99,7 @@ def bars(caption: str, rows: Sequence[Bar], keys: Sequence[str] = ()) -> str:
         return ""
     longest = max(sum(row.parts) for row in rows) or 1.0
     height = len(rows) * _ROW + 4
-    room = _WIDTH - _LABEL - 150
+    room = _WIDTH - _LABEL - 210
     lines = []
     for number, row in enumerate(rows):
         y, x = number * _ROW + 4, float(_LABEL)

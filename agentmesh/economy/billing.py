@@ -238,9 +238,9 @@ class PrefixCache:
                     hit = point
                     break
         read = hit.tokens if hit else 0
-        entries = []
+        keys: dict[float, list[bytes]] = {}
         if hit is not None and life is not None:
-            entries.append(Written((hit.key,), now + life.ttl_s, life.ttl_s))
+            keys[life.ttl_s] = [hit.key]
         paid = {"short": 0, "long": 0}
         end = read
         for point, ttl in marks:
@@ -251,9 +251,9 @@ class PrefixCache:
             else:
                 paid[ttl] += point.tokens - end
                 end = point.tokens
-            entries.append(Written((point.key,), now + ttl_s, ttl_s))
+            keys.setdefault(ttl_s, []).append(point.key)
         usage = Usage(total - end, read, paid["short"], paid["long"])
-        return Lookup(usage, entries)
+        return Lookup(usage, [Written(found, now + ttl_s, ttl_s) for ttl_s, found in keys.items()])
 
     def _automatic(self, points: Sequence[Point], ttl: Ttl | None, now: float) -> Lookup:
         step = self.semantics.granularity

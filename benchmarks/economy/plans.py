@@ -151,7 +151,7 @@ class Judge:
             if lookup.usage.read < written:
                 found.append(f"read {lookup.usage.read} of {written} tokens written before")
             if made.places:
-                written = _marked_tokens(parsed)
+                written = lookup.usage.input - lookup.usage.fresh
             anchor = shown[-1].seq
         return found
 
@@ -164,7 +164,3 @@ class Judge:
         read: Parsed = dialect.parse(body, "key")
         return read
 
-
-def _marked_tokens(parsed: Parsed) -> int:
-    last = max((i for i, block in enumerate(parsed.blocks) if block.mark), default=-1)
-    return sum(block.tokens for block in parsed.blocks[: last + 1])
