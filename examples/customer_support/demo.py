@@ -32,7 +32,13 @@ from agentmesh.examples.customer_support.outcome import (
 from agentmesh.examples.customer_support.report import Report, Row, counted, total
 from agentmesh.examples.customer_support.shop import Shop, generate, write
 from agentmesh.examples.customer_support.tools import desk as open_desk
-from agentmesh.examples.customer_support.traffic import Inquiry, Traffic, traffic
+from agentmesh.examples.customer_support.traffic import (
+    APART_S,
+    DAYS,
+    Inquiry,
+    Traffic,
+    traffic,
+)
 from agentmesh.tools.desk import Desk
 
 if TYPE_CHECKING:
@@ -87,7 +93,7 @@ class Clock:
 
 def run(
     designs: Sequence[Design] = DESIGNS,
-    requests: int = 240,
+    requests: int = 220,
     seed: int = 7,
     progress: Progress | None = None,
 ) -> Report:
@@ -259,8 +265,8 @@ def _notes(shop: Shop, asked: Traffic) -> tuple[str, ...]:
     price = STUDENT_PRICE
     counts = (
         f"{len(asked.inquiries)} requests ({asked.spam} spam) of {users} customers in {sessions} "
-        f"sessions within the two busiest hours of 4 days, {len(asked.profiles)} customers come "
-        f"back; a shop of {shop.rows:,} rows."
+        f"sessions on {DAYS} days, one every {APART_S} s in the busy hours; {len(asked.profiles)} "
+        f"customers come back. The shop has {shop.rows:,} rows."
     )
     models = (
         "The models are stand-ins made of rules behind an emulator of the vendors' APIs; tokens "

@@ -24,8 +24,8 @@ DAYS = 4
 FOLLOWED = 0.6
 """The share of templated openings after which the customer says more, where they can."""
 
-BUSY_MINUTES = 120
-"""Each day's requests come within its two busiest hours."""
+APART_S = 150
+"""In the busy hours of each day a session begins this often, on average."""
 
 _NEW_STREETS = ("Rosenweg", "Hafenstraße", "Lindenallee", "Church Lane", "Park Road")
 _NEW_CITIES = (("50667", "Köln"), ("01067", "Dresden"), ("8020", "Graz"), ("LS1 4DT", "Leeds"))
@@ -72,7 +72,7 @@ def _stored(name: str) -> list[dict[str, Any]]:
     return loaded
 
 
-def traffic(shop: Shop, *, requests: int = 240, seed: int = 7) -> Traffic:
+def traffic(shop: Shop, *, requests: int = 220, seed: int = 7) -> Traffic:
     """Return `requests` support requests for a shop: the same for the same seed, always.
 
     Raises:
@@ -212,13 +212,14 @@ def _scheduled(sessions: list[_Session], shop: Shop, dice: random.Random) -> Tra
     for session in sessions:
         by_user.setdefault(session.user, []).append(session)
     profiles = _profiles(by_user, shop, dice)
+    window_s = max(1, APART_S * len(sessions) // DAYS)
     start = datetime(TODAY.year, TODAY.month, TODAY.day, 16, tzinfo=UTC)
     timed: list[tuple[float, str, str, str, Expect]] = []
     for user, own in by_user.items():
         days = sorted(dice.sample(range(DAYS), min(len(own), DAYS)))
         for place, session in enumerate(own):
             day = days[place % len(days)] if len(own) <= DAYS else place % DAYS
-            offset = timedelta(days=day, seconds=dice.randrange(BUSY_MINUTES * 60))
+            offset = timedelta(days=day, seconds=dice.randrange(window_s))
             at = (start + offset).timestamp()
             name = f"{user}-{place + 1}"
             for number, (text, expect) in enumerate(session.turns):
