@@ -16,6 +16,7 @@ from agentmesh.economy.tokens import count
 from agentmesh.economy.usage import Usage
 from agentmesh.emulator.bill import Bill
 from agentmesh.emulator.brain import Answer, Brain, Call, Fault, Request
+from agentmesh.emulator.diagnostics import Diagnoses
 from agentmesh.emulator.refusal import Refusal
 from agentmesh.emulator.wire import (
     Dialect,
@@ -75,7 +76,7 @@ class Service:
         self._models = models
         self._caches = CacheSpace(clock)
         self._seen: Counter[bytes] = Counter()
-        self._fingerprints: dict[str, Fingerprint] = {}
+        self._diagnoses = Diagnoses()
         self._lock = threading.Lock()
         self.bills: list[Bill] = []
         self.errors: list[Exception] = []
@@ -87,7 +88,7 @@ class Service:
             self.errors.clear()
             self._caches.clear()
             self._seen.clear()
-            self._fingerprints.clear()
+            self._diagnoses.clear()
 
     def model_names(self) -> list[str]:
         """Return the names of the models that are known to exist."""
@@ -161,7 +162,7 @@ class Service:
             usage=usage,
             request=request,
             with_usage=parsed.with_usage,
-            extra=self._diagnose(id_, parsed, usage),
+            extra=self._diagnoses.fields(id_, parsed, usage),
         )
         return Prepared(dialect, parsed, reply, lookup, cache, answer.fault, at)
 
@@ -252,61 +253,6 @@ class Service:
         )
         with self._lock:
             self.bills.append(bill)
-
-    def _diagnose(self, id_: str, parsed: Parsed, usage: Usage) -> dict[str, Any]:
-        """Return Anthropic's diagnosis of a cache miss, where the request asks for one."""
-        asked = parsed.request.raw.get("diagnostics")
-        if parsed.request.api != "messages" or not isinstance(asked, dict):
-            return {}
-        now = Fingerprint.of(parsed)
-        self._fingerprints[id_] = now
-        previous = asked.get("previous_message_id")
-        if previous is None:
-            return {"diagnostics": None}
-        before = self._fingerprints.get(previous)
-        if before is None:
-            reason: dict[str, Any] = {"type": "previous_message_not_found"}
-            return {"diagnostics": {"cache_miss_reason": reason}}
-        kind = now.differs(before)
-        if kind is None:
-            return {"diagnostics": None}
-        missed = max(0, before.tokens - usage.read)
-        reason = {"type": kind, "cache_missed_input_tokens": missed}
-        return {"diagnostics": {"cache_miss_reason": reason}}
-
-
-class Fingerprint(NamedTuple):
-    """What a later request is compared with to say where its prompt diverged."""
-
-    model: str
-    tools: str
-    system: str
-    messages: tuple[bytes, ...]
-    tokens: int
-
-    @classmethod
-    def of(cls, parsed: Parsed) -> Fingerprint:
-        """Return the fingerprint of a request."""
-        raw = parsed.request.raw
-        return cls(
-            parsed.name,
-            compact(raw.get("tools")),
-            compact(raw.get("system")),
-            tuple(block.sha for block in parsed.blocks),
-            sum(block.tokens for block in parsed.blocks),
-        )
-
-    def differs(self, before: Fingerprint) -> str | None:
-        """Return Anthropic's name of the first difference; None if this only appends."""
-        if self.model != before.model:
-            return "model_changed"
-        if self.tools != before.tools:
-            return "tools_changed"
-        if self.system != before.system:
-            return "system_changed"
-        if self.messages[: len(before.messages)] != before.messages:
-            return "messages_changed"
-        return None
 
 
 def _status(fault: Fault, dialect: Dialect) -> Refusal:

@@ -44,7 +44,7 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer with everything that the wire needs; `index` makes its id unique."""
+    """An answer with everything that the wire needs; `extra` are fields beside the usual ones."""
 
     id: str
     model: str

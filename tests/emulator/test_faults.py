@@ -143,10 +143,10 @@ def test_an_error_without_a_stream_is_a_status(start, client, api):
 
 @APIS
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_drip_outlasts_a_read_timeout_that_is_per_chunk(start, client, api, stream):
+def test_a_drip_takes_its_time_and_is_billed_whole(start, client, api, stream):
     server = start(failing(Fault("drip", delay_s=0.05), text="word"))
     began = time.monotonic()
-    answer = CALLS[api](client(api, server).with_options(timeout=1.0), stream=stream)
+    answer = CALLS[api](client(api, server).with_options(timeout=20), stream=stream)
     if stream:
         with answer:
             assert list(answer)
@@ -156,7 +156,7 @@ def test_a_drip_outlasts_a_read_timeout_that_is_per_chunk(start, client, api, st
 
 @APIS
 def test_a_delay_runs_into_the_clients_timeout(start, client, api):
-    server = start(failing(Fault("delay", delay_s=1.0)))
+    server = start(failing(Fault("delay", delay_s=0.5)))
     with pytest.raises(library(api).APITimeoutError):
         CALLS[api](client(api, server).with_options(timeout=0.1))
 

@@ -196,6 +196,11 @@ def test_diagnoses_why_a_prefix_was_not_reused(start, connect, schema):
             **request(**body), diagnostics={"previous_message_id": first.id}
         )
         assert answer.diagnostics.cache_miss_reason.type == reason
+    unmarked = client.messages.create(
+        **request(system=[{"type": "text", "text": RULES[0]["text"]}], tools=tools),
+        diagnostics={"previous_message_id": first.id},
+    )
+    assert unmarked.diagnostics is None  # a breakpoint that moved is no change
     lost = send("msg_nobody", tools=tools)
     assert lost.diagnostics.cache_miss_reason.type == "previous_message_not_found"
 

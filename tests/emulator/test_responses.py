@@ -196,3 +196,32 @@ def test_settings_that_the_cache_key_sees_change_the_prefix(start, connect, chan
     client.responses.create(**request(instructions=RULES))
     client.responses.create(**request(instructions=RULES, **changes))
     assert server.bills[1].usage.read == 0
+
+
+def test_diagnoses_why_a_prefix_was_not_reused(start, connect, schema):
+    client = connect("openai", start())
+
+    def send(previous, **changes):
+        options = {"comparison_response_id": previous} if previous else {"mode": "implicit"}
+        body = request(instructions=RULES, **changes)
+        done = client.responses.create(**body, prompt_cache_options=options)
+        return done.id, done.prompt_cache_diagnostics
+
+    first, none = send(None)
+    assert none is None
+    more = [{"role": "user", "content": text} for text in ("Hi there", "and?")]
+    assert send(first, input=more)[1].type == "cache_hit"
+    assert send("resp_nobody")[1].type == "comparison_response_not_found"
+    changed = {
+        "model_changed": {"model": "gpt-6-sol"},
+        "tools_changed": {"tools": [function(schema)]},
+        "reasoning_effort_changed": {"reasoning": {"effort": "low"}},
+        "verbosity_changed": {"text": {"verbosity": "low"}},
+        "prompt_cache_key_changed": {"prompt_cache_key": "other"},
+        "service_tier_changed": {"service_tier": "flex"},
+        "input_changed": {"input": "Bye"},
+    }
+    for reason, changes in changed.items():
+        told = send(first, **changes)[1]
+        assert (told.type, told.reason) == ("cache_miss", reason)
+    assert told.comparison_reusable_tokens == 1_250

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -147,12 +148,27 @@ def test_keys_have_caches_of_their_own(start):
 
 
 def test_parallel_requests_all_write_until_one_has_begun(start):
-    server = start(latency_s=0.3)
+    arrived = []
+
+    async def brain(request):
+        arrived.append(request)
+        while len(arrived) < 4:  # no answer before all four have been looked up
+            await asyncio.sleep(0.005)
+        return Answer("ok")
+
+    server = start(brain)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: post(server), range(4)))
     assert [bill.usage.write for bill in server.bills] == [2_000] * 4
     post(server)
     assert server.bills[-1].usage.read == 2_000
+
+
+def test_latency_keeps_every_answer_waiting(start):
+    server = start(latency_s=0.2)
+    began = time.monotonic()
+    post(server)
+    assert time.monotonic() - began >= 0.2
 
 
 def test_no_bill_is_lost_under_load(start):
