@@ -135,12 +135,8 @@ class Audit:
                 self.flaw(document.why.split(" (")[0], document.where)
                 continue
             try:
-                found = False
                 for log in read(document.value, self.tools):
-                    found = True
                     self.add(log, document.where)
-                if not found:
-                    self.flaw("a record of unknown form", document.where)
             except (Flaw, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
                 why = str(error).split(" {")[0] if isinstance(error, Flaw) else "a malformed record"
                 self.flaw(why, document.where)
@@ -161,6 +157,8 @@ class Audit:
 
     def add(self, log: Log, where: str = "") -> None:
         """Take a log into account."""
+        if not log.model and self.assumptions.unpriced_as:
+            log = log._replace(model=self.assumptions.unpriced_as)
         parts = log.parts
         hashes = [self._hash(part) for part in parts]
         plain = [

@@ -94,7 +94,7 @@ class Breaks:
         at = _first_difference(old, new)
         start = max(0, at - _EXCERPT // 2)
         before, after = old[start : at + _EXCERPT], new[start : at + _EXCERPT]
-        changed = f"{old[max(0, at - 6) : at + 12]} {new[max(0, at - 6) : at + 12]}"
+        changed = f"{_word(old, at)} {_word(new, at)}"
         what = next((name for pattern, name in _VOLATILE if pattern.search(changed)), "other text")
         lost = round(tokens * (1 - at / max(1, len(new))))
         self._add(
@@ -141,6 +141,12 @@ def _why(kind: str, same: int, old: Last, new: Last) -> str:
     if any(part in later for part in old.hashes[same + 1 :]):
         return "the history is trimmed or edited in the middle"
     return "the history is rewritten"
+
+
+def _word(text: str, at: int) -> str:
+    """Return the run of text without spaces around a place."""
+    end = text.find(" ", at)
+    return text[text.rfind(" ", 0, at) + 1 : end if end >= 0 else len(text)]
 
 
 def _first_difference(one: str, two: str) -> int:

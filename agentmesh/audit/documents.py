@@ -131,6 +131,7 @@ class _Buffer:
 
     def value(self) -> Any:
         """Return the next value; ValueError if there is none."""
+        self.peek()
         while True:
             try:
                 found, end = _DECODER.raw_decode(self.text, self.at)

@@ -23,17 +23,18 @@ from agentmesh.audit.pieces import (
 )
 from agentmesh.audit.traces import is_span, langsmith, spans
 
+UNKNOWN = "a record of unknown form"
 FORMATS = "OpenAI-style JSONL, Anthropic requests, LangSmith runs, OpenTelemetry GenAI, tau2-bench"
 
 
 def read(value: Any, tools: Sequence[Part] = ()) -> Iterator[Log]:
-    """Yield the logs that a record holds; none if it has no known form.
+    """Yield the logs that a record holds; none if it is a trace of something else than a model.
 
     Raises:
-        Flaw: the form is known, and the record cannot be right.
+        Flaw: its form is unknown, or it cannot be right.
     """
     if not isinstance(value, dict):
-        return
+        raise Flaw(UNKNOWN)
     if "resourceSpans" in value or "scopeSpans" in value or is_span(value):
         yield from spans(value)
     elif value.get("run_type") is not None:
@@ -68,9 +69,10 @@ def _conversation(value: Mapping[str, Any], form: str, tools: Sequence[Part]) ->
             steps.append(_step(len(parts), part, message))
         asked = asked or role in ("user", "human")
         parts.append(part)
-    if steps:
-        session = str(value.get("id") or value.get("task_id") or value.get("task") or "")
-        yield Log(form, session, model_of(value), parts, steps)
+    if not steps:
+        raise Flaw("a conversation without an answer")
+    session = str(value.get("id") or value.get("task_id") or value.get("task") or "")
+    yield Log(form, session, model_of(value), parts, steps)
 
 
 def _step(upto: int, part: Part, message: Mapping[str, Any]) -> Step:
@@ -99,13 +101,14 @@ def _request(value: Mapping[str, Any], tools: Sequence[Part]) -> Iterator[Log]:
     messages = body.get("messages", body.get("input"))
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
-    if not isinstance(messages, list):
-        return
+    if not isinstance(messages, list) or not messages:
+        raise Flaw(UNKNOWN)
     response = _response(value) or _response(body)
     last = messages[-1] if messages and isinstance(messages[-1], dict) else {}
     if response is None and not isinstance(value.get("usage"), dict):
-        if last.get("role") == "assistant":
-            yield from _conversation({**value, **body, "messages": messages}, "openai", tools)
+        if last.get("role") != "assistant":
+            raise Flaw("a request without its response")
+        yield from _conversation({**value, **body, "messages": messages}, "openai", tools)
         return
     model = model_of(body) or model_of(response or {}) or model_of(value)
     parts = [*(tools_of(body.get("tools")) or tools)]

@@ -58,6 +58,8 @@ class Flaw(Exception):
 def part_of(role: str, message: Mapping[str, Any]) -> Part:
     """Return a message as a part; its text holds all that the model is shown of it."""
     content = message.get("content", message.get("parts", message.get("text")))
+    if content is None:
+        content = message.get("tool_messages")
     calls = message.get("tool_calls") or ()
     if isinstance(content, str) and not calls:
         return Part(role, content, count(content))

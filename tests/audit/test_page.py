@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import struct
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from agentmesh.audit.accounts import accounts
+from agentmesh.audit.audit import Audit
+from agentmesh.audit.audit_page import audit_page
 from agentmesh.audit.cost_page import cost_page
 from agentmesh.audit.page import Bar, bars, page, section, table
 
@@ -137,3 +140,17 @@ def test_the_browser_check_notices_an_empty_page_and_a_complaint(tmp_path):
     assert console == ""
     bad = page("Bad", '<img src="https://example.invalid/x.png">')
     assert "Content Security Policy" in shoot(bad, tmp_path / "bad")[1]
+
+
+@needs_chromium
+def test_a_browser_shows_the_audits_page_without_complaint(tmp_path):
+    log = tmp_path / "log.jsonl"
+    answer = {"choices": [{"message": {"content": "Soon."}}]}
+    asked = [{"role": "system", "content": "Rules. " * 400}, {"role": "user", "content": "Hi"}]
+    row = {"model": "claude-opus-5-5", "messages": asked, "response": answer}
+    log.write_text(f"{json.dumps(row)}\n" * 3)
+    taker = Audit()
+    taker.read(log)
+    lines, console = shoot(audit_page(taker.report()), tmp_path)
+    assert lines > 200
+    assert console == ""
