@@ -44,8 +44,7 @@ def assert_cache(
 
     if read_share is not None and not 0 <= read_share <= 1:
         raise ConfigError(f"read_share={read_share!r} is no share", hint="between 0 and 1")
-    store: Memory = getattr(memory, "memory", memory)
-    report = accounts(store, last=1_000_000)
+    report = accounts(_memory(memory), last=1_000_000)
     if not report.total.calls:
         raise AssertionError("no model was called, so there is no cache to look at")
     problems = []
@@ -66,6 +65,11 @@ def assert_cache(
         shown = refused or lost or list(report.misses)
         raise AssertionError("\n".join([*problems, *map(_line, shown[:SHOWN])]))
     return report
+
+
+def _memory(source: Any) -> Memory:
+    found: Memory = getattr(source, "memory", source)
+    return found
 
 
 def _line(miss: LastMiss) -> str:
@@ -93,7 +97,7 @@ class CacheLedger:
 
     def watch(self, memory: Memory | Agent) -> None:
         """Look at the calls of this memory, or of this agent's."""
-        self._memory = getattr(memory, "memory", memory)
+        self._memory = _memory(memory)
 
     def assert_cache(
         self,
