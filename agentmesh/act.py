@@ -57,7 +57,7 @@ class Act:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._bound: dict[tuple[str, tuple[Any, ...]], Runnable[Any, Any]] = {}
+        self._bound: dict[tuple[Any, ...], Runnable[Any, Any]] = {}
         self._policy = RetryPolicy(deadline_s=parts.deadline_s)
 
     def run(self, state: State, turn: Turn, config: RunnableConfig) -> dict[str, Any]:
@@ -147,7 +147,7 @@ class Act:
         return f"{tail}\n\nYour previous draft was not used:\n{why}\nAnswer again.".strip()
 
     def _model(self, tier: Tier, prompt: Prompt) -> Runnable[Any, Any]:
-        key = (tier.name, prompt.tools)
+        key = (tier.name, prompt.tools, prompt.marks.segments.get("tools"))
         if key not in self._bound:
             tools = to_tools(prompt, marks=tier.ours)
             self._bound[key] = tier.chat.bind_tools(tools) if tools else tier.chat

@@ -113,13 +113,19 @@ class Agent:
             raise ConfigError(f"max_steps={max_steps!r}", hint="give 1 or more")
         kept = memory if isinstance(memory, Memory) else Memory(memory)
         known = catalogue(tools)
-        if compaction is not None and "recall" not in known:
+        checked = check_tiers(tiers)
+        dumb = [tier.name for tier in checked if not tier.calls_tools]
+        if dumb and len(known):
+            raise ConfigError(
+                f"the model of tier {dumb[0]!r} cannot call tools", hint="leave tools out, or it"
+            )
+        if compaction is not None and not dumb and "recall" not in known:
             known = catalogue([*known, recall_tool(kept)])
         self._parts = Parts(
             name=name,
             core=Core(known.specs, f"{instructions.strip()}\n\n{STANDING}"),
             catalogue=known,
-            tiers=check_tiers(tiers),
+            tiers=checked,
             memory=kept,
             router=_router(router),
             checks=(*default_checks(), *checks),

@@ -88,6 +88,15 @@ class Tier:
 
         return isinstance(self.model, ChatModel)
 
+    @cached_property
+    def calls_tools(self) -> bool:
+        """Whether the model can be given tools at all."""
+        if isinstance(self.model, str):
+            return True
+        from langchain_core.language_models import BaseChatModel
+
+        return type(self.model).bind_tools is not BaseChatModel.bind_tools
+
     @property
     def audience(self) -> str:
         """Whom a prompt is projected for: a foreign model gets plain text without marks."""

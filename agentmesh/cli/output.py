@@ -6,11 +6,9 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rich.console import Console
     from rich.table import Table
 
@@ -48,11 +46,18 @@ def dollars(micro: int | None) -> str:
     return "$?" if micro is None else f"${micro / 1_000_000:,.4f}"
 
 
+class Show(Protocol):
+    """Sets a progress bar: how many are done, of how many, at what."""
+
+    def __call__(self, done: int, total: int | None = None, what: str | None = None) -> None:
+        """Move the bar."""
+
+
 @contextmanager
-def progress(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on the terminal's error stream; yields what sets the number done."""
+def progress(what: str, total: int, *, quiet: bool) -> Iterator[Show]:
+    """Show a progress bar on the terminal's error stream; yields what moves it."""
     if quiet or not sys.stderr.isatty():
-        yield lambda _done: None
+        yield _silent
         return
     from rich.console import Console
     from rich.progress import (
@@ -70,5 +75,13 @@ def progress(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], 
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
+        task = bar.add_task(what, total=total or None)
+
+        def show(done: int, total: int | None = None, what: str | None = None) -> None:
+            bar.update(task, completed=done, total=total, description=what)
+
+        yield show
+
+
+def _silent(done: int, total: int | None = None, what: str | None = None) -> None:
+    """Move nothing."""
