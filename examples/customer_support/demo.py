@@ -7,6 +7,7 @@ models behind the emulator are stand-ins made of rules.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from agentmesh.examples.customer_support.outcome import (
     judge,
     last_action,
 )
+from agentmesh.examples.customer_support.parallel import run_in_processes
 from agentmesh.examples.customer_support.report import Report, Row, counted, total
 from agentmesh.examples.customer_support.shop import Shop, generate, write
 from agentmesh.examples.customer_support.tools import desk as open_desk
@@ -51,6 +53,10 @@ STANDARD = "anthropic:claude-haiku-4-5"
 STUDENT = "openai-compatible:desk-student"
 STUDENT_PRICE = Price(Decimal("0.05"), Decimal("0.20"), read=Decimal("0.01"))
 """What a self-hosted student is assumed to cost, in dollars per million tokens."""
+
+REQUESTS = 220
+SMALL = 60
+"""A run of fewer requests stays in one process."""
 
 Progress = Callable[[str, int, int], None]
 """Told of the design at hand, the requests done in all, and how many there are in all."""
@@ -93,33 +99,49 @@ class Clock:
 
 def run(
     designs: Sequence[Design] = DESIGNS,
-    requests: int = 220,
+    requests: int = REQUESTS,
     seed: int = 7,
     progress: Progress | None = None,
+    workers: int | None = None,
 ) -> Report:
     """Return what the same requests cost, and how many were solved, under each design.
 
-    Each design gets a fresh shop, a fresh memory and a fresh emulator.
+    Each design gets a fresh shop, a fresh memory and a fresh emulator. With more than one worker
+    the designs run side by side in processes; by default as many as there are processors, and
+    one for a small run.
 
     Raises:
-        ConfigError: no design is given.
+        ConfigError: no design is given, or a number of workers below 1.
     """
     if not designs:
         raise ConfigError("there is no design to run", hint="leave `designs` out for all five")
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers={workers!r}", hint="give 1 or more, or leave it out")
     shop = generate(seed)
     asked = traffic(shop, requests=requests, seed=seed)
-    whole = len(designs) * len(asked.inquiries)
-    rows: list[Row] = []
-    for design in designs:
-        before = len(rows) * len(asked.inquiries)
+    whole, done = len(designs) * len(asked.inquiries), count(1)
 
-        def tell(done: int, name: str = design.name, before: int = before) -> None:
-            if progress is not None:
-                progress(name, before + done, whole)
+    def tell(name: str) -> None:
+        finished = next(done)
+        if progress is not None:
+            progress(name, finished, whole)
 
-        with tempfile.TemporaryDirectory() as folder:
-            rows.append(_run_design(design, shop, asked, Path(folder), tell))
+    side_by_side = workers or _processors(requests)
+    if side_by_side > 1 and len(designs) > 1 and all(design in DESIGNS for design in designs):
+        rows = run_in_processes(
+            [DESIGNS.index(design) for design in designs],
+            requests=requests,
+            seed=seed,
+            workers=side_by_side,
+            tell=lambda number: tell(DESIGNS[number].name),
+        )
+    else:
+        rows = [_run_design(design, shop, asked, tell) for design in designs]
     return Report(tuple(rows), _notes(shop, asked), seed)
+
+
+def _processors(requests: int) -> int:
+    return min(os.cpu_count() or 1, len(DESIGNS)) if requests >= SMALL else 1
 
 
 def build_agent(design: Design, server: Emulator, desk: Desk, database: str, clock: Clock) -> Agent:
@@ -168,8 +190,14 @@ class _Seen:
     caught: tuple[str, ...]
 
 
-def _run_design(
-    design: Design, shop: Shop, asked: Traffic, folder: Path, tell: Callable[[int], None]
+def _run_design(design: Design, shop: Shop, asked: Traffic, tell: Callable[[str], None]) -> Row:
+    """Return one design's row, from a shop, a memory and an emulator of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _run_in(Path(folder), design, shop, asked, tell)
+
+
+def _run_in(
+    folder: Path, design: Design, shop: Shop, asked: Traffic, tell: Callable[[str], None]
 ) -> Row:
     from agentmesh.testing import emulator
 
@@ -185,10 +213,10 @@ def _run_design(
         with closing(agent.memory):
             _remember(agent, asked)
             seen = []
-            for done, inquiry in enumerate(asked.inquiries):
+            for inquiry in asked.inquiries:
                 clock.now = inquiry.at
                 seen.append(_handle(agent, desk, inquiry))
-                tell(done + 1)
+                tell(design.name)
         bills = [bill for bill in server.bills if bill.status == 200]
     return Row(
         design=design.name,

@@ -387,6 +387,8 @@ def write(shop: Shop, path: Path) -> str:
     url = f"sqlite:///{path}"
     engine = create_engine(url)
     tables = METADATA.tables
+    with engine.connect() as db:
+        db.exec_driver_sql("pragma journal_mode = wal")
     with engine.begin() as db:
         METADATA.create_all(db)
         for name, rows in (
