@@ -1,0 +1,1 @@
+"""Benchmarks of distillation; run with `python -m benchmarks.distill`."""
