@@ -73,13 +73,20 @@ class Reader:
         if limit < 0:
             raise Refusal("max_tokens: Input should be greater than or equal to 0")
         optional(raw, "stream", bool)
+        optional(raw, "metadata", dict)
+        optional(raw, "tools", list)
+        optional(raw, "output_config", dict)
+        optional(raw, "stop_sequences", list)
+        optional(raw, "diagnostics", dict)
+        diagnostics = raw.get("diagnostics") or {}
+        optional(diagnostics, "previous_message_id", str, "diagnostics.previous_message_id")
         choice = raw.get("tool_choice")
         if choice is not None:
             self._choice(choice)
         if limit == 0:
             forced = isinstance(choice, dict) and choice.get("type") in ("any", "tool")
-            output = raw.get("output_config") or {}
-            if raw.get("stream") or forced or (isinstance(output, dict) and output.get("format")):
+            shaped = (raw.get("output_config") or {}).get("format")
+            if raw.get("stream") or forced or shaped:
                 raise Refusal(
                     "max_tokens: 0 is not supported with stream, a forced tool_choice or "
                     "structured outputs"
@@ -137,8 +144,6 @@ class Reader:
 
     def _tools(self) -> tuple[dict[str, Any], ...]:
         tools = self._raw.get("tools") or []
-        if not isinstance(tools, list):
-            raise Refusal("tools: Input should be a valid list")
         names = set()
         for index, tool in enumerate(tools):
             path = f"tools.{index}"

@@ -114,7 +114,7 @@ def _check_block(model: str, block: Any, path: str, role: str) -> None:
     if not isinstance(block, dict):
         raise Refusal(f"{path}: Input should be a valid dictionary")
     kind = block.get("type")
-    if kind not in _BLOCK_FIELDS:
+    if not isinstance(kind, str) or kind not in _BLOCK_FIELDS:
         tags = ", ".join(f"'{tag}'" for tag in _BLOCK_FIELDS)
         raise Refusal(
             f"{path}: Input tag '{kind}' found using 'type' does not match any of the "

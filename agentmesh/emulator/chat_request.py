@@ -129,7 +129,7 @@ class Reader:
                 param="tools",
                 code="empty_array",
             )
-        names: set[str] = set()
+        names: list[str] = []
         for index, tool in enumerate(tools or ()):
             path = f"tools[{index}]"
             openai.typed(tool, dict, path)
@@ -138,7 +138,7 @@ class Reader:
             function = need(tool, "function", dict, f"{path}.function")
             known_fields(function, _FUNCTION_FIELDS, f"{path}.function")
             openai.function(function, f"{path}.function", self._builder)
-            names.add(function["name"])
+            names.append(function["name"])
         choice = self._raw.get("tool_choice")
         if choice is not None and not tools:
             raise Refusal(
@@ -146,16 +146,17 @@ class Reader:
                 "specified.",
                 param="tool_choice",
             )
-        if isinstance(choice, str):
-            one_of(choice, ("none", "auto", "required"), "tool_choice")
-        elif isinstance(choice, dict):
-            wanted = (choice.get("function") or {}).get("name")
+        if isinstance(choice, dict):
+            function = choice.get("function")
+            wanted = function.get("name") if isinstance(function, dict) else None
             if wanted not in names:
                 raise Refusal(
                     f"Invalid value for 'tool_choice': no tool named '{wanted}' was specified in "
                     "the 'tools' parameter.",
                     param="tool_choice",
                 )
+        elif choice is not None:
+            one_of(choice, ("none", "auto", "required"), "tool_choice")
         return tuple(tools or ())
 
     def _messages(self, messages: list[Any], system: list[str]) -> tuple[Message, ...]:

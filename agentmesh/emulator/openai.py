@@ -13,6 +13,7 @@ from agentmesh.prompt import Ttl
 
 _REASONING = re.compile(r"gpt-(?:[5-9]|\d\d)(?!.*-chat).*|o\d(?:-.*)?")
 _OPTION_FIELDS = frozenset(("mode", "ttl", "prewarm", "comparison_response_id"))
+_COMPARISON = "prompt_cache_options.comparison_response_id"
 _BREAKPOINT_FIELDS = frozenset(("mode", "ttl"))
 _KINDS: dict[type, str] = {
     str: "a string",
@@ -180,6 +181,7 @@ class Breakpoints:
             options.get("mode", "implicit"), ("implicit", "explicit"), "prompt_cache_options.mode"
         )
         self._ttl = self._named(options.get("ttl", "30m"), "prompt_cache_options.ttl")
+        optional(options, "comparison_response_id", str, _COMPARISON)
         self.prewarm = bool(optional(options, "prewarm", bool, "prompt_cache_options.prewarm"))
         retention = optional(raw, "prompt_cache_retention", str)
         if retention is not None:

@@ -99,9 +99,12 @@ class Reader:
         openai.at_least(optional(raw, "max_output_tokens", int), 16, "max_output_tokens")
         optional(raw, "stream", bool)
         optional(raw, "store", bool)
+        optional(raw, "metadata", dict)
+        optional(raw, "include", list)
         parallel = optional(raw, "parallel_tool_calls", bool)
         text = optional(raw, "text", dict) or {}
         reasoning = optional(raw, "reasoning", dict) or {}
+        optional(reasoning, "effort", str, "reasoning.effort")
         if reasoning and not openai.reasons(model):
             raise openai.unsupported("reasoning.effort")
         for name in ("temperature", "top_p"):
@@ -119,7 +122,7 @@ class Reader:
 
     def _tools(self) -> tuple[dict[str, Any], ...]:
         tools = optional(self._raw, "tools", list) or []
-        names: set[str] = set()
+        names: list[str] = []
         for index, tool in enumerate(tools):
             path = f"tools[{index}]"
             openai.typed(tool, dict, path)
@@ -128,7 +131,7 @@ class Reader:
             if "parameters" not in tool:
                 need(tool, "parameters", dict, f"{path}.parameters")
             openai.function(tool, path, self._builder)
-            names.add(tool["name"])
+            names.append(tool["name"])
         choice = self._raw.get("tool_choice")
         if isinstance(choice, dict) and choice.get("type") == "function":
             if choice.get("name") not in names:
@@ -136,7 +139,7 @@ class Reader:
                     f"Tool choice 'function' not found in 'tools' parameter: {choice.get('name')}.",
                     param="tool_choice",
                 )
-        elif isinstance(choice, str):
+        elif choice is not None and not isinstance(choice, dict):
             one_of(choice, ("none", "auto", "required"), "tool_choice")
         return tuple(tools)
 
@@ -267,7 +270,11 @@ class Reader:
     def _reasoning(self, item: dict[str, Any], path: str) -> None:
         need(item, "id", str, f"{path}.id")
         parts = need(item, "summary", list, f"{path}.summary")
-        text = "".join(part.get("text", "") for part in parts if isinstance(part, dict))
+        places = [f"{path}.summary[{number}]" for number in range(len(parts))]
+        text = "".join(
+            need(openai.typed(part, dict, place), "text", str, f"{place}.text")
+            for part, place in zip(parts, places, strict=True)
+        )
         sealed = optional(item, "encrypted_content", str, f"{path}.encrypted_content")
         if sealed is not None and sealed != signature(self._model, text):
             raise Refusal(
