@@ -91,7 +91,7 @@ def test_side_by_side_gives_the_same_rows(report: Report) -> None:
 
 
 def test_a_design_that_fails_in_its_process_is_named() -> None:
-    with pytest.raises(AgentmeshError, match="ended with status 1: .*cannot make 0 requests"):
+    with pytest.raises(AgentmeshError, match=r"ended with status 1: .*cannot make 0 requests"):
         run_in_processes([0], requests=0, seed=7, workers=2, tell=lambda _: None)
 
 
