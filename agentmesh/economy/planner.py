@@ -259,6 +259,9 @@ def markable(entry: Entry, semantics: CacheSemantics) -> bool:
 
 def positions(entry: Entry) -> int:
     """Return how many cache positions an entry takes at most; a run of calls is one."""
-    kinds = [block["type"] for block in entry.blocks]
+    blocks = entry.blocks
+    if len(blocks) < 2:
+        return 1
+    kinds = [block["type"] for block in blocks]
     runs = sum(1 for i, kind in enumerate(kinds) if kind != "call" or kinds[i - 1 : i] != ["call"])
     return max(1, runs)

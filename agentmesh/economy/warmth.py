@@ -91,12 +91,14 @@ def outline(prompt: Prompt, session: str) -> Outline:
     position = points[-1].position if points else 0
     first = prompt.entries[0].seq if prompt.entries else 0
     stem = f"{points[-1].key if points else ''}:{session}:{first}"
+    marked = marks.entries
     for entry in prompt.entries:
+        seq = entry.seq
         tokens += entry.tokens
         position += positions(entry)
-        mark = marks.entries.get(entry.seq)
-        closes = entry.kind != "assistant"
-        points.append(Point(f"{stem}:{entry.seq}", tokens, position, mark, closes))
+        points.append(
+            Point(f"{stem}:{seq}", tokens, position, marked.get(seq), entry.kind != "assistant")
+        )
     return Outline(tuple(points), tokens + count(prompt.tail))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,8 +123,8 @@ def _answered(entries: tuple[Entry, ...]) -> bool:
 class Judge:
     """Sends each plan as its vendor's request to the emulator's reader and cache, without HTTP."""
 
-    def __init__(self) -> None:
-        self._models = {name: connect(name, base_url="http://127.0.0.1:9") for name in MODELS}
+    def __init__(self, models: Sequence[str] = MODELS) -> None:
+        self._models = {name: connect(name, base_url="http://127.0.0.1:9") for name in models}
 
     def faults(self, case: Case) -> list[str]:
         """Return what is wrong with the requests of a session; nothing if all is well."""
@@ -163,4 +163,3 @@ class Judge:
         dialect: Any = Messages() if model.startswith("anthropic:") else Responses()
         read: Parsed = dialect.parse(body, "key")
         return read
-
