@@ -27,7 +27,7 @@ from agentmesh.reply import Reply
 from agentmesh.rolling import recall_tool
 from agentmesh.routing import Check, Router, default_checks
 from agentmesh.tiers import Budget, Tier, check_tiers
-from agentmesh.tools import catalogue
+from agentmesh.tools import Catalogue, catalogue
 
 BLOCKED_REPLY = "This message was not answered, because it does not look like a request."
 MAX_INPUT_CHARS = 100_000
@@ -119,6 +119,7 @@ class Agent:
             raise ConfigError(
                 f"the model of tier {dumb[0]!r} cannot call tools", hint="leave tools out, or it"
             )
+        _check_callers(known, [tier.name for tier in checked])
         if compaction is not None and not dumb and "recall" not in known:
             known = catalogue([*known, recall_tool(kept)])
         self._parts = Parts(
@@ -386,6 +387,17 @@ def _router(router: Router | str) -> Router:
     if not isinstance(router, str):
         return router
     return Router.auto() if router == "auto" else Router.load(router)
+
+
+def _check_callers(known: Catalogue, tiers: Sequence[str]) -> None:
+    """Refuse tools that are declared for a tier which there is not."""
+    for tool, stated in known.declarations.items():
+        for name in sorted(stated.tiers or ()):
+            if name not in tiers:
+                raise ConfigError(
+                    f"the tool {tool!r} is for tier {name!r}, which is not defined",
+                    hint=f"tiers: {', '.join(tiers)}",
+                )
 
 
 def _check_answer(answer: Any, waiting: Sequence[Any]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +14,11 @@ from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage, HumanMessage
 
 from agentmesh import Agent, Budget, Price, Tier
-from agentmesh.errors import BudgetError, ConfigError, InputError, TurnError
+from agentmesh.errors import BudgetError, ConfigError, InputError, StoreError, TurnError
 from agentmesh.memory import Memory
-from agentmesh.routing import CheckContext, Draft
+from agentmesh.routing import CheckContext, Decision, Draft, Router, Rules, Step, TierFacts
 from agentmesh.testing import Answer, Emulator, Fault, Request, emulator
-from agentmesh.tools import context, tool
+from agentmesh.tools import context, declare, tool
 
 POLICY = "You are the desk of a shop. " * 250  # long enough to be cached
 
@@ -367,6 +368,37 @@ def test_names_the_variable_of_a_missing_key(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ConfigError) as caught:
         Agent("a", "Answer.", tiers=[Tier("only", "anthropic:claude-opus-5-5")])
     assert "ANTHROPIC_API_KEY" in f"{caught.value} {caught.value.hint}"
+
+
+class Astray(Router):
+    """A router of one's own, with a slip."""
+
+    def route(self, step: Step, tiers: Sequence[TierFacts]) -> Decision:
+        return Decision("studnet", "rules", "a slip", "simple")
+
+
+def test_names_the_tiers_when_a_router_names_none(build: Build) -> None:
+    agent = build(router=Astray(Rules()))
+    with pytest.raises(ConfigError, match="'studnet' is not defined") as caught:
+        agent.invoke("Hello there!", session="s1")
+    assert caught.value.hint == "tiers: student, flagship"
+    assert [r.kind for r in agent.memory.history("s1").records()] == ["user", "end"]
+
+
+def test_refuses_a_tool_for_a_tier_that_there_is_not(build: Build) -> None:
+    astray = declare(order_status, tiers={"studnet"})
+    with pytest.raises(ConfigError, match="'studnet', which is not defined"):
+        build(tools=[astray])
+
+
+def test_refuses_a_file_that_is_no_database(build: Build, tmp_path: Path) -> None:
+    path = tmp_path / "notes.db"
+    path.write_text("these are my notes, not a database " * 200)
+    before = path.read_bytes()
+    with pytest.raises(StoreError) as caught:
+        build(memory=f"sqlite:///{path}")
+    assert caught.value.hint
+    assert path.read_bytes() == before
 
 
 def test_tenants_never_mix(build: Build, tmp_path: Any) -> None:
