@@ -8,86 +8,37 @@ is written, and every write happens once per idempotency key, together with its 
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal
 
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 from pydantic import Field
 from sqlalchemy import (
-    Column,
     Connection,
     Engine,
-    MetaData,
-    String,
-    Table,
-    Text,
-    create_engine,
-    event,
-    func,
     insert,
     or_,
     select,
-    update,
 )
-from sqlalchemy.exc import ArgumentError, IntegrityError
 
 from agentmesh import canonical
-from agentmesh.errors import ConfigError
-from agentmesh.tools import context, declare
-from agentmesh.tools.desk_schema import ADDRESS, DeskSchema, Part, TableMap, reflect
+from agentmesh.tools import declare
+from agentmesh.tools.desk_rows import Limits, Row, Rows, address_of, day, money, new_id, open_engine
+from agentmesh.tools.desk_schema import DeskSchema, TableMap
 
 __all__ = ["Desk", "DeskSchema", "Limits", "TableMap"]
 
 Reason = Literal["damaged", "wrong_item", "missing", "late", "lost", "changed_mind", "goodwill"]
 Status = Literal["any", "processing", "shipped", "delivered", "cancelled"]
 Topic = Literal["order", "payment", "product", "complaint", "account", "other"]
-Row = Mapping[str, Any]
 
 OrderNumber = Annotated[
     str, Field(min_length=1, max_length=40, description="The order's number, as the shop wrote it")
 ]
 AT_FAULT = frozenset({"damaged", "wrong_item", "missing"})
 """Reasons that are the shop's fault: the return window does not bind them."""
-
-ACTIONS = Table(
-    "desk_actions",
-    MetaData(),
-    Column("key", String(200), primary_key=True),
-    Column("tool", String(80), nullable=False),
-    Column("customer", String(80), nullable=False),
-    Column("session", String(200), nullable=False),
-    Column("arguments", Text, nullable=False),
-    Column("result", Text, nullable=False),
-    Column("at", String(40), nullable=False),
-)
-"""One row for each thing that the desk did; the only table that it brings along."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the desk may do: amounts in cents, windows in days."""
-
-    refund_cents: int = 15_000
-    return_days: int = 30
-    warranty_days: int = 730
-    currency: str = "EUR"
-
-    def __post_init__(self) -> None:
-        for name in ("refund_cents", "return_days", "warranty_days"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 0:
-                raise ConfigError(
-                    f"the desk's limit {name} must be a whole number, not {value!r}",
-                    hint="amounts are in cents: 150.00 is 15000",
-                )
-
-
-def _money(cents: int) -> str:
-    return f"{Decimal(cents) / 100:.2f}"
 
 
 def _cents(amount: float) -> int:
@@ -98,42 +49,6 @@ def _cents(amount: float) -> int:
     if not cents.is_finite() or cents != int(cents) or cents <= 0:
         raise ToolException(f"{amount!r} is no amount of money: give euros and cents, like 12.90")
     return int(cents)
-
-
-def _day(value: object) -> date | None:
-    """Return a database's date, timestamp or ISO text as a date."""
-    if value is None or value == "":
-        return None
-    if isinstance(value, datetime):
-        return value.date()
-    return value if isinstance(value, date) else date.fromisoformat(str(value)[:10])
-
-
-def _like(column: Column[Any], value: str) -> object:
-    """Return `value` as the column's own type, so that an index on it is used."""
-    try:
-        return column.type.python_type(value)
-    except (NotImplementedError, TypeError, ValueError):
-        return value
-
-
-def _engine(database: str | Engine) -> Engine:
-    if isinstance(database, Engine):
-        return database
-    try:
-        engine = create_engine(database)
-    except (ArgumentError, ModuleNotFoundError) as error:
-        raise ConfigError(
-            f"not a database URL: {database!r} ({str(error).splitlines()[0]})",
-            hint="for example sqlite:///shop.db or postgresql+psycopg://user@host/shop",
-        ) from error
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _patient)
-    return engine
-
-
-def _patient(connection: Any, _record: object) -> None:
-    connection.execute("PRAGMA busy_timeout=60000")
 
 
 class Desk:
@@ -154,13 +69,10 @@ class Desk:
         limits: Limits | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.engine = _engine(database)
-        self.schema = schema or DeskSchema()
+        self.engine = open_engine(database)
         self.limits = limits or Limits()
-        self._clock = clock
-        self._parts = reflect(self.engine, self.schema)
+        self._rows = Rows(self.engine, schema or DeskSchema(), self.limits, clock)
         self._owns_engine = not isinstance(database, Engine)
-        ACTIONS.create(self.engine, checkfirst=True)
 
     def close(self) -> None:
         """Close the connections of a desk that was opened from a URL."""
@@ -202,8 +114,10 @@ class Desk:
         The address of an order can differ: `order_status` shows it.
         """
         with self.engine.connect() as db:
-            me = self._me(db)
-        return canonical.dumps({"name": me["name"], "email": me["email"], "address": _address(me)})
+            me = self._rows.me(db)
+        return canonical.dumps(
+            {"name": me["name"], "email": me["email"], "address": address_of(me)}
+        )
 
     def list_orders(
         self,
@@ -216,14 +130,14 @@ class Desk:
         other customers are never shown. For dates, parcel, single prices, refunds and returns read
         the order with `order_status`.
         """
-        orders = self._parts["orders"]
+        orders = self._rows.parts["orders"]
         with self.engine.connect() as db:
-            me = self._me(db)
+            me = self._rows.me(db)
             query = select(*orders.labels).where(orders["customer"] == me["id"])
             if status != "any":
-                query = query.where(orders["status"] == self._word(status))
+                query = query.where(orders["status"] == self._rows.word(status))
             query = query.order_by(orders["placed_on"].desc(), orders["id"].desc()).limit(limit)
-            found = [self._brief(db, dict(row)) for row in db.execute(query).mappings()]
+            found = [self._rows.brief(db, dict(row)) for row in db.execute(query).mappings()]
         return canonical.dumps({"orders": found})
 
     def order_status(self, order: OrderNumber) -> str:
@@ -236,8 +150,8 @@ class Desk:
         belongs to somebody else is answered as one that does not exist.
         """
         with self.engine.connect() as db:
-            row = self._order(db, order)
-            return canonical.dumps(self._full(db, row))
+            row = self._rows.order(db, order)
+            return canonical.dumps(self._rows.full(db, row))
 
     def find_product(
         self,
@@ -250,7 +164,7 @@ class Desk:
         Every word must be part of the name. If nothing is found, try fewer words. A stock of 0
         means that it cannot be ordered at the moment.
         """
-        products = self._parts["products"]
+        products = self._rows.parts["products"]
         query = select(*products.labels).order_by(products["name"]).limit(5)
         for word in words.split()[:5]:
             query = query.where(products["name"].icontains(word, autoescape=True))
@@ -260,7 +174,7 @@ class Desk:
             {
                 "product": str(row["id"]),
                 "name": row["name"],
-                "price": _money(row["price_cents"]),
+                "price": money(row["price_cents"]),
                 **{role: row[role] for role in ("category", "stock") if role in row},
             }
             for row in rows
@@ -278,7 +192,7 @@ class Desk:
         Returns the two articles that fit best. Use a few key words rather than a whole sentence,
         and answer from what the article says alone.
         """
-        articles = self._parts["articles"]
+        articles = self._rows.parts["articles"]
         words = {word for word in _words(question) if len(word) > 2}
         matches = [
             column.icontains(word, autoescape=True)
@@ -320,14 +234,14 @@ class Desk:
 
         def effect(db: Connection, me: Row) -> Row:
             if not order:
-                self._update(db, self._parts["customers"], me["id"], new)
-                return {"changed": "account", "address": {**_address(me), **new}}
-            row = self._order(db, order, lock=True)
+                self._rows.update(db, self._rows.parts["customers"], me["id"], new)
+                return {"changed": "account", "address": {**address_of(me), **new}}
+            row = self._rows.order(db, order, lock=True)
             self._only(row, ("processing",), "the address can be changed until it is shipped")
-            self._update(db, self._parts["orders"], row["id"], new)
-            return {"changed": str(row["id"]), "address": {**_address(row), **new}}
+            self._rows.update(db, self._rows.parts["orders"], row["id"], new)
+            return {"changed": str(row["id"]), "address": {**address_of(row), **new}}
 
-        return self._act("change_address", {**new, "order": order}, effect)
+        return self._rows.act("change_address", {**new, "order": order}, effect)
 
     def cancel_order(
         self,
@@ -341,19 +255,21 @@ class Desk:
         """
 
         def effect(db: Connection, me: Row) -> Row:
-            row = self._order(db, order, lock=True)
+            row = self._rows.order(db, order, lock=True)
             self._only(row, ("processing",), "only an order that is not shipped can be cancelled")
-            paid = self._paid(db, row) - self._refunded(db, row)
-            self._update(db, self._parts["orders"], row["id"], {"status": self._word("cancelled")})
+            paid = self._rows.paid(db, row) - self._rows.refunded(db, row)
+            self._rows.update(
+                db, self._rows.parts["orders"], row["id"], {"status": self._rows.word("cancelled")}
+            )
             if paid > 0:
-                self._add_refund(db, row, paid, "cancelled")
+                self._rows.add_refund(db, row, paid, "cancelled")
             return {
                 "cancelled": str(row["id"]),
-                "refunded": _money(paid),
+                "refunded": money(paid),
                 "currency": self.limits.currency,
             }
 
-        return self._act("cancel_order", {"order": order, "reason": reason}, effect)
+        return self._rows.act("cancel_order", {"order": order, "reason": reason}, effect)
 
     def return_item(
         self,
@@ -372,27 +288,27 @@ class Desk:
         """
 
         def effect(db: Connection, me: Row) -> Row:
-            row = self._order(db, order, lock=True)
+            row = self._rows.order(db, order, lock=True)
             self._only(row, ("delivered",), "an article can be returned once it is delivered")
             self._in_window(row, reason)
-            line = self._line(db, row, product)
-            left = line["quantity"] - self._returned(db, row, line["product"])
+            line = self._rows.line(db, row, product)
+            left = line["quantity"] - self._rows.returned(db, row, line["product"])
             if quantity > left:
                 raise ToolException(
                     f"{left} of {product!r} in order {row['id']!s} can still be returned"
                 )
-            returns = self._parts["returns"]
+            returns = self._rows.parts["returns"]
             values = {
                 "order": row["id"],
                 "product": line["product"],
                 "quantity": quantity,
                 "reason": reason,
                 "status": "announced",
-                "created_on": self._today(returns["created_on"]),
+                "created_on": self._rows.today(returns["created_on"]),
             }
             added = db.execute(insert(returns.table).values(returns.row(values)))
             return {
-                "return": str(_new_id(added)),
+                "return": str(new_id(added)),
                 "order": str(row["id"]),
                 "product": str(line["product"]),
                 "quantity": quantity,
@@ -400,7 +316,7 @@ class Desk:
             }
 
         arguments = {"order": order, "product": product, "reason": reason, "quantity": quantity}
-        return self._act("return_item", arguments, effect)
+        return self._rows.act("return_item", arguments, effect)
 
     def refund(
         self,
@@ -418,28 +334,30 @@ class Desk:
         cents = _cents(amount)
 
         def effect(db: Connection, me: Row) -> Row:
-            row = self._order(db, order, lock=True)
-            if self._state(row) == "processing":
+            row = self._rows.order(db, order, lock=True)
+            if self._rows.state(row) == "processing":
                 raise ToolException(f"order {row['id']!s} is not shipped: cancel it instead")
-            left = self._paid(db, row) - self._refunded(db, row)
+            left = self._rows.paid(db, row) - self._rows.refunded(db, row)
             if cents > left:
                 raise ToolException(
-                    f"order {row['id']!s} has {_money(left)} left to refund, not {_money(cents)}"
+                    f"order {row['id']!s} has {money(left)} left to refund, not {money(cents)}"
                 )
-            if reason == "changed_mind" and not self._came_back(db, row):
+            if reason == "changed_mind" and not self._rows.came_back(db, row):
                 raise ToolException(
                     f"nothing of order {row['id']!s} has come back yet: announce a return first"
                 )
-            number = self._add_refund(db, row, cents, reason)
+            number = self._rows.add_refund(db, row, cents, reason)
             return {
                 "refund": number,
                 "order": str(row["id"]),
-                "amount": _money(cents),
+                "amount": money(cents),
                 "currency": self.limits.currency,
                 "arrives": "within 5 working days",
             }
 
-        return self._act("refund", {"order": order, "amount": amount, "reason": reason}, effect)
+        return self._rows.act(
+            "refund", {"order": order, "amount": amount, "reason": reason}, effect
+        )
 
     def refund_needs_approval(self, arguments: Mapping[str, Any]) -> bool:
         """Say whether a refund is beyond the limit, together with what the order got before.
@@ -450,8 +368,8 @@ class Desk:
         try:
             cents = _cents(arguments["amount"])
             with self.engine.connect() as db:
-                row = self._find_order(db, str(arguments["order"]))
-                before = self._refunded(db, row) if row else 0
+                row = self._rows.find_order(db, str(arguments["order"]))
+                before = self._rows.refunded(db, row) if row else 0
         except (KeyError, ToolException):
             return True
         return cents + before > self.limits.refund_cents
@@ -471,9 +389,9 @@ class Desk:
         """
 
         def effect(db: Connection, me: Row) -> Row:
-            return {"ticket": self._add_ticket(db, me, order, topic, text, person=False)}
+            return {"ticket": self._rows.add_ticket(db, me, order, topic, text, person=False)}
 
-        return self._act("open_ticket", {"topic": topic, "text": text, "order": order}, effect)
+        return self._rows.act("open_ticket", {"topic": topic, "text": text, "order": order}, effect)
 
     def hand_over(
         self,
@@ -490,227 +408,30 @@ class Desk:
         """
 
         def effect(db: Connection, me: Row) -> Row:
-            number = self._add_ticket(db, me, order, topic, summary, person=True)
+            number = self._rows.add_ticket(db, me, order, topic, summary, person=True)
             return {"ticket": number, "answer": "by email within one working day"}
 
-        return self._act("hand_over", {"summary": summary, "topic": topic, "order": order}, effect)
-
-    # Rows, always of the verified customer.
-
-    def _me(self, db: Connection) -> Row:
-        user = context().user
-        if not user:
-            raise ToolException("no verified customer in this conversation")
-        customers = self._parts["customers"]
-        query = select(*customers.labels).where(customers["id"] == _like(customers["id"], user))
-        row = db.execute(query).mappings().first()
-        if row is None:
-            raise ToolException("this conversation's customer has no account in the shop")
-        return dict(row)
-
-    def _order(self, db: Connection, number: str, *, lock: bool = False) -> Row:
-        """Return an order of the customer; another customer's is as unknown as none at all."""
-        me = self._me(db)
-        row = self._find_order(db, number, lock=lock)
-        if row is None or row["customer"] != me["id"]:
-            raise ToolException(f"this customer has no order {number!r}")
-        return row
-
-    def _find_order(self, db: Connection, number: str, *, lock: bool = False) -> Row | None:
-        orders = self._parts["orders"]
-        wanted = _like(orders["id"], number.strip().lstrip("#").upper())
-        query = select(*orders.labels).where(orders["id"] == wanted)
-        row = db.execute(query.with_for_update() if lock else query).mappings().first()
-        return None if row is None else dict(row)
-
-    def _lines(self, db: Connection, order: Row) -> list[Row]:
-        lines, products = self._parts["lines"], self._parts["products"]
-        query = (
-            select(*lines.labels, products["name"].label("name"))
-            .join_from(lines.table, products.table, lines["product"] == products["id"])
-            .where(lines["order"] == order["id"])
-            .order_by(lines["id"])
+        return self._rows.act(
+            "hand_over", {"summary": summary, "topic": topic, "order": order}, effect
         )
-        return [dict(row) for row in db.execute(query).mappings()]
-
-    def _line(self, db: Connection, order: Row, product: str) -> Row:
-        for line in self._lines(db, order):
-            if product.strip().casefold() in (
-                str(line["product"]).casefold(),
-                line["name"].casefold(),
-            ):
-                return line
-        raise ToolException(f"order {order['id']!s} has no article {product!r}")
-
-    def _paid(self, db: Connection, order: Row) -> int:
-        goods = sum(line["quantity"] * line["price_cents"] for line in self._lines(db, order))
-        return int(goods + (order.get("shipping_cents") or 0))
-
-    def _refunded(self, db: Connection, order: Row) -> int:
-        refunds = self._parts["refunds"]
-        query = select(func.coalesce(func.sum(refunds["cents"]), 0))
-        found: Any = db.execute(query.where(refunds["order"] == order["id"])).scalar_one()
-        return int(found)
-
-    def _returns(self, db: Connection, order: Row) -> list[Row]:
-        returns = self._parts["returns"]
-        query = select(*returns.labels).where(returns["order"] == order["id"])
-        return [dict(row) for row in db.execute(query.order_by(returns["id"])).mappings()]
-
-    def _returned(self, db: Connection, order: Row, product: object) -> int:
-        return sum(row["quantity"] for row in self._returns(db, order) if row["product"] == product)
-
-    def _came_back(self, db: Connection, order: Row) -> bool:
-        return any(row["status"] == "received" for row in self._returns(db, order))
-
-    # How rows are shown.
-
-    def _brief(self, db: Connection, order: Row) -> Row:
-        return {
-            "order": str(order["id"]),
-            "status": self._state(order),
-            "placed_on": str(_day(order["placed_on"])),
-            "total": _money(self._paid(db, order)),
-            "articles": [line["name"] for line in self._lines(db, order)],
-        }
-
-    def _full(self, db: Connection, order: Row) -> Row:
-        delivered = _day(order["delivered_on"])
-        until = delivered + timedelta(days=self.limits.return_days) if delivered else None
-        parcel = {role: order[role] for role in ("carrier", "tracking") if order.get(role)}
-        days = {
-            role: str(_day(order[role]))
-            for role in ("placed_on", "shipped_on", "delivered_on")
-            if order[role]
-        }
-        return {
-            "order": str(order["id"]),
-            "status": self._state(order),
-            **days,
-            **parcel,
-            **({"returnable_until": str(until)} if until else {}),
-            "as_of": str(self._clock().date()),
-            "lines": [
-                {
-                    "product": str(line["product"]),
-                    "name": line["name"],
-                    "quantity": line["quantity"],
-                    "price": _money(line["price_cents"]),
-                }
-                for line in self._lines(db, order)
-            ],
-            "shipping": _money(order.get("shipping_cents") or 0),
-            "total": _money(self._paid(db, order)),
-            "refunded": _money(self._refunded(db, order)),
-            "currency": self.limits.currency,
-            "returns": [
-                {role: str(row[role]) for role in ("product", "quantity", "reason", "status")}
-                for row in self._returns(db, order)
-            ],
-            "address": _address(order),
-        }
-
-    def _state(self, order: Row) -> str:
-        words = {theirs: ours for ours, theirs in self.schema.statuses.items()}
-        return words.get(str(order["status"]), str(order["status"]))
-
-    def _word(self, status: str) -> str:
-        return self.schema.statuses.get(status, status)
-
-    # How rows are written: once per key.
-
-    def _act(self, tool: str, arguments: Row, effect: Callable[[Connection, Row], Row]) -> str:
-        """Run `effect` in one transaction with its action row, or return what it did before."""
-        key = context().idempotency_key or uuid.uuid4().hex
-        try:
-            with self.engine.begin() as db:
-                me = self._me(db)
-                claim = {
-                    "key": key,
-                    "tool": tool,
-                    "customer": str(me["id"]),
-                    "session": context().session,
-                    "arguments": canonical.clean(canonical.dumps(arguments)),
-                    "result": "",
-                    "at": self._clock().isoformat(),
-                }
-                db.execute(insert(ACTIONS).values(claim))
-                result = canonical.dumps(effect(db, me))
-                done = update(ACTIONS).where(ACTIONS.c.key == key)
-                db.execute(done.values(result=result))
-                return result
-        except IntegrityError:
-            before = self._before(key)
-            if before is None:
-                raise
-            return before
-
-    def _before(self, key: str) -> str | None:
-        with self.engine.connect() as db:
-            query = select(ACTIONS.c.result).where(ACTIONS.c.key == key)
-            found: str | None = db.execute(query).scalar()
-            return found
-
-    def _update(self, db: Connection, part: Part, key: object, values: Row) -> None:
-        db.execute(update(part.table).where(part["id"] == key).values(part.row(values)))
-
-    def _add_refund(self, db: Connection, order: Row, cents: int, reason: str) -> str:
-        refunds = self._parts["refunds"]
-        values = {
-            "order": order["id"],
-            "cents": cents,
-            "reason": reason,
-            "created_on": self._today(refunds["created_on"]),
-        }
-        return str(_new_id(db.execute(insert(refunds.table).values(refunds.row(values)))))
-
-    def _add_ticket(
-        self, db: Connection, me: Row, order: str, topic: str, text: str, *, person: bool
-    ) -> str:
-        tickets = self._parts["tickets"]
-        values = {
-            "customer": me["id"],
-            "order": self._order(db, order)["id"] if order else None,
-            "topic": topic,
-            "text": canonical.clean(text),
-            "for_person": person,
-            "created_on": self._today(tickets["created_on"]),
-        }
-        return str(_new_id(db.execute(insert(tickets.table).values(tickets.row(values)))))
-
-    def _today(self, column: Column[Any]) -> object:
-        """Return now in the column's own type: a date, a timestamp or ISO text."""
-        now = self._clock()
-        kind = column.type.python_type
-        if kind is datetime:
-            return now
-        return now.date() if kind is date else now.date().isoformat()
 
     # What the policy allows.
 
     def _only(self, order: Row, states: tuple[str, ...], rule: str) -> None:
-        if self._state(order) not in states:
-            raise ToolException(f"order {order['id']!s} is {self._state(order)}: {rule}")
+        if self._rows.state(order) not in states:
+            raise ToolException(f"order {order['id']!s} is {self._rows.state(order)}: {rule}")
 
     def _in_window(self, order: Row, reason: str) -> None:
         limit = self.limits.warranty_days if reason in AT_FAULT else self.limits.return_days
-        delivered = _day(order["delivered_on"])
+        delivered = day(order["delivered_on"])
         last = delivered + timedelta(days=limit) if delivered else None
-        if last is not None and self._clock().date() > last:
+        if last is not None and self._rows.clock().date() > last:
             raise ToolException(f"order {order['id']!s} could be returned until {last}")
 
 
 def _tool(run: Callable[..., str], **declaration: Any) -> BaseTool:
     made = StructuredTool.from_function(run)
     return declare(made, **declaration)
-
-
-def _address(row: Row) -> dict[str, str]:
-    return {role: str(row[role]) for role in ADDRESS}
-
-
-def _new_id(result: Any) -> object:
-    return result.inserted_primary_key[0]
 
 
 def _words(text: str) -> list[str]:
