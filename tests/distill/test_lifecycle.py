@@ -1,0 +1,126 @@
+import random
+
+import pytest
+
+from agentmesh.distill.lifecycle import Register
+from agentmesh.distill.watch import Watch
+from agentmesh.errors import ConfigError, CorruptError
+from agentmesh.memory import Memory
+
+MEASURED = {"success": 0.9, "baseline": 0.9}
+
+
+@pytest.fixture
+def register(tmp_path):
+    (tmp_path / "student.bin").write_bytes(b"weights")
+    return Register(Memory("sqlite://", clock=lambda: 5.0))
+
+
+def student(tmp_path, register, **more):
+    return register.add("desk", tmp_path / "student.bin", measured=MEASURED, by="ana", **more)
+
+
+def test_a_student_goes_its_way_and_every_move_is_on_record(tmp_path, register):
+    student(tmp_path, register, trained={"teacher": "anthropic:claude-opus-5-5"})
+    for state in ("shadow", "canary", "live"):
+        assert register.promote("desk", by="ana", why="measured").state == state
+    with pytest.raises(ConfigError, match="is live"):
+        register.promote("desk")
+    live = register.verified("desk")
+    assert [(e["from"], e["to"]) for e in live.events] == [
+        ("", "candidate"), ("candidate", "shadow"), ("shadow", "canary"), ("canary", "live"),
+    ]  # fmt: skip
+    assert {(e["by"], e["at"]) for e in live.events} == {("ana", 5.0)}
+
+
+def test_a_new_live_version_retires_the_old_one_and_a_rollback_brings_it_back(tmp_path, register):
+    for version in (1, 2, 3):
+        student(tmp_path, register)
+        for _ in range(3):
+            register.promote("desk", version)
+    assert [v.state for v in register.versions("desk")] == ["retired", "retired", "live"]
+    assert register.rollback("desk", by="ana").version == 2
+    assert register.rollback("desk", why="worse too").version == 1
+    assert register.rollback("desk") is None
+    with pytest.raises(ConfigError, match="live or canary"):
+        register.rollback("desk")
+    assert register.versions("desk")[1].events[-1]["why"] == "worse too"
+
+
+def test_a_canary_falls_without_touching_what_is_live(tmp_path, register):
+    for version in (1, 2):
+        student(tmp_path, register)
+        for _ in range(3 if version == 1 else 2):
+            register.promote("desk", version)
+    advice = [register.observe("desk", 2, 0.0) for _ in range(20)]
+    assert "rollback" in advice
+    assert [v.state for v in register.versions("desk")] == ["live", "retired"]
+    assert "runs succeeded" in register.versions("desk")[1].events[-1]["why"]
+    assert register.versions("desk")[1].events[-1]["by"] == "watch"
+    assert register.observe("desk", 2, 0.0) == "continue"
+
+
+def test_belief_starts_from_what_was_measured_and_follows_the_runs(tmp_path, register):
+    student(tmp_path, register)
+    assert register.get("desk").belief == pytest.approx(0.9)
+    for _ in range(2):
+        register.promote("desk")
+    for _ in range(20):
+        register.observe("desk", 1, 1.0)
+    assert register.get("desk").belief == pytest.approx(0.95)
+
+
+def test_what_cannot_be_promoted_is_refused(tmp_path, register):
+    with pytest.raises(ConfigError, match="no student 'desk'"):
+        register.promote("desk")
+    with pytest.raises(ConfigError, match="no student at"):
+        register.add("desk", tmp_path / "nothing")
+    register.add("desk", tmp_path / "student.bin")
+    register.promote("desk")
+    with pytest.raises(ConfigError, match="never measured"):
+        register.promote("desk")
+    student(tmp_path, register)
+    (tmp_path / "student.bin").write_bytes(b"other weights")
+    with pytest.raises(CorruptError, match="changed since"):
+        register.promote("desk")
+    with pytest.raises(ConfigError, match="no version of 'desk' is live"):
+        register.verified("desk")
+    assert [v.state for v in register.versions("desk")] == ["shadow", "candidate"]
+
+
+def outcome(rng, rate, runs, **options):
+    watch = Watch(0.9, **options)
+    for i in range(runs):
+        if (advice := watch.see(float(rng.random() < rate))) != "continue":
+            return advice, i + 1
+    return "continue", runs
+
+
+def test_a_canary_ten_points_worse_is_rolled_back_and_an_equal_one_is_not():
+    rng = random.Random(3)
+    bad = [outcome(rng, 0.8, 200) for _ in range(200)]
+    good = [outcome(rng, 0.9, 200) for _ in range(200)]
+    assert sum(advice == "rollback" for advice, _ in bad) >= 170
+    assert sum(advice == "rollback" for advice, _ in good) <= 10
+    better = [outcome(rng, 0.97, 400)[0] for _ in range(100)]
+    assert better.count("promote") >= 80
+
+
+def test_a_live_student_that_slips_late_is_noticed():
+    rng = random.Random(4)
+    watch = Watch(0.9, mode="live")
+    assert all(watch.see(float(rng.random() < 0.92)) == "continue" for _ in range(500))
+    late = [watch.see(float(rng.random() < 0.6)) for _ in range(150)]
+    assert "rollback" in late
+
+
+def test_a_watch_is_stored_as_json_and_refuses_nonsense():
+    watch = Watch(0.9)
+    watch.see(1.0)
+    assert Watch.from_json(watch.to_json()) == watch
+    live = Watch(0.9, mode="live")
+    assert Watch.from_json(live.to_json()) == live
+    with pytest.raises(ConfigError, match="success=2"):
+        watch.see(2)
+    with pytest.raises(ConfigError, match="baseline=0"):
+        Watch(0)
