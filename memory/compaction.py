@@ -105,19 +105,6 @@ def growth_of(shown: Sequence[Entry]) -> float:
     return sum(entry.tokens for entry in shown) / max(1, calls)
 
 
-def find(records: Sequence[Record], words: str, *, limit: int = 5) -> list[Record]:
-    """Return the entries that hold most of the words, best first, then the newest."""
-    wanted = {word.lower() for word in words.split()}
-
-    def score(record: Record) -> int:
-        text = text_of(record).lower()
-        return sum(word in text for word in wanted)
-
-    scored = [(score(record), record.seq, record) for record in records]
-    best = sorted((s for s in scored if s[0]), key=lambda s: (-s[0], -s[1]))[:limit]
-    return [record for _, _, record in best]
-
-
 def text_of(record: Record) -> str:
     """Return an entry's words as a person reads them."""
     parts = []

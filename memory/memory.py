@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, select
 
@@ -23,6 +24,11 @@ from agentmesh.memory.sessions import View
 from agentmesh.memory.turns import Turn, load_anchors, load_epoch
 from agentmesh.memory.turnstile import Turnstile
 from agentmesh.prompt import Prompt
+
+if TYPE_CHECKING:
+    from langgraph.checkpoint.base import BaseCheckpointSaver
+
+    from agentmesh.memory.imports import Chat
 
 VIEWS = 1_024
 """Sessions whose state a process keeps at hand."""
@@ -182,6 +188,36 @@ class Memory:
         """Return the prompt of a past call; CorruptError if it is not the one that was sent."""
         return self.database.read(lambda c: rebuild(c, self.tenant, self.find(c, session).id, call))
 
+    def import_chats(self, chats: str | Path | Sequence[Chat], *, user: str = "") -> list[str]:
+        """Make a session of each OpenAI-style chat; all of them or none. Returns their names.
+
+        Args:
+            chats: a JSONL file, or what `agentmesh.memory.imports` has read.
+            user: whose they are, where a line of the file does not say.
+        """
+        from agentmesh.memory.imports import read_chats, store_chats
+
+        read = read_chats(chats, user=user) if isinstance(chats, str | Path) else chats
+        return store_chats(self, read)
+
+    def import_checkpoints(
+        self,
+        saver: BaseCheckpointSaver[Any],
+        *,
+        user: str | Callable[[str], str],
+        threads: Iterable[str] | None = None,
+    ) -> list[str]:
+        """Make a session of each LangGraph thread; all of them or none. Returns their names.
+
+        Args:
+            saver: the checkpointer that holds them.
+            user: whose they are, or a function of the thread's name that says so.
+            threads: which; all by default.
+        """
+        from agentmesh.memory.imports import read_checkpoints, store_chats
+
+        return store_chats(self, read_checkpoints(saver, user=user, threads=threads))
+
     def export(self, user: str) -> dict[str, Any]:
         """Return everything that is known of a user, as JSON-able data."""
         return self.database.read(
@@ -277,11 +313,14 @@ class Memory:
         self, session: str, user: str, agent: str, begin: Callable[[Turn], None], wait_s: float
     ) -> Turn:
         """Take a session's lease when it is free; what `begin` adds is stored with it."""
+        organisation = self.organisation_of(user)  # not our code: it may ask the database
 
         def attempt(again: bool) -> Turn:
             if again:  # looking costs other writers nothing
                 self.database.read(lambda c: self._check_free(c, session, user))
-            return self.database.write(lambda c: self._open(c, session, user, agent, begin))
+            return self.database.write(
+                lambda c: self._open(c, session, user, agent, organisation, begin)
+            )
 
         turn = self._turnstile.take(session, attempt, wait_s)
         self._live[session] = turn
@@ -298,6 +337,7 @@ class Memory:
         session: str,
         user: str,
         agent: str,
+        organisation: str,
         begin: Callable[[Turn], None],
     ) -> Turn:
         now = self.clock()
@@ -316,6 +356,7 @@ class Memory:
             session=session,
             user=user,
             agent=agent or row.agent,
+            organisation=organisation,
             number=row.turn + bool(agent),
             fence=row.fence + 1,
         )

@@ -82,11 +82,13 @@ class Turn:
         session: str,
         user: str,
         agent: str,
+        organisation: str,
         number: int,
         fence: int,
     ) -> None:
         self.session = session
         self.user = user
+        self.organisation = organisation
         self.agent = agent
         self.number = number
         self.fence = fence
@@ -285,10 +287,8 @@ class Turn:
             raise
 
     def _owners(self) -> dict[Kind, str]:
-        memory = self._memory
         owners: dict[Kind, str] = {"profile": self.user, "task": self.session}
-        organisation = memory.organisation_of(self.user)
-        return {"org": organisation, **owners} if organisation else owners
+        return {"org": self.organisation, **owners} if self.organisation else owners
 
     def _freeze(
         self,
