@@ -92,7 +92,7 @@ class Savings:
 
 @dataclass(frozen=True)
 class Accounts:
-    """A ledger's report."""
+    """A ledger's report; `unread` are sessions whose prompts the database no longer tells."""
 
     total: Sum
     by: Mapping[str, Mapping[str, Sum]]
@@ -101,6 +101,7 @@ class Accounts:
     unexplained: int
     misses: Sequence[LastMiss]
     savings: Savings | None
+    unread: Sequence[str] = ()
 
     @property
     def explained(self) -> float:
@@ -123,6 +124,7 @@ class Accounts:
                 for row in self.misses
             ],
             "savings": asdict(self.savings) if self.savings else None,
+            "unread_sessions": list(self.unread),
         }
 
 
@@ -134,7 +136,7 @@ class Found(NamedTuple):
     miss: Miss
 
 
-def accounts(
+def add_up(
     memory: Memory,
     *,
     prices: PriceBook | None = None,
@@ -159,7 +161,7 @@ def accounts(
         total.add(call)
         for key in KEYS:
             by[key][_value(call, key)].add(call)
-    prompts = _prompts(memory, chosen)
+    prompts, unread = _prompts(memory, chosen)
     found = [row for session in prompts for row in explain(session)]
     waste = _waste(found, book)
     newest = sorted(found, key=lambda row: row.made.call.id)[-last:] if last else []
@@ -171,6 +173,7 @@ def accounts(
         unexplained=sum(row.miss.tokens for row in found if row.miss.cause == "unknown"),
         misses=[_last_miss(memory, row) for row in reversed(newest)],
         savings=_savings(prompts, book, flagship),
+        unread=unread,
     )
 
 
@@ -186,11 +189,16 @@ def _dearest_first(rows: Mapping[str, Sum], key: str) -> dict[str, Sum]:
     return dict(sorted(rows.items(), key=lambda row: (-row[1].cost, row[0])))
 
 
-def _prompts(memory: Memory, calls: Sequence[Call]) -> list[list[Sent]]:
-    """Return each session's billed calls with their prompts."""
+def _prompts(memory: Memory, calls: Sequence[Call]) -> tuple[list[list[Sent]], list[str]]:
+    """Return each session's billed calls with their prompts, and the sessions that have none."""
     billed = sorted((c for c in calls if c.usage.input), key=lambda c: (c.session, c.id))
-    sessions = groupby(billed, key=lambda call: call.session)
-    return [sent(memory, name, list(rows)) for name, rows in sessions]
+    prompts, unread = [], []
+    for name, rows in groupby(billed, key=lambda call: call.session):
+        try:
+            prompts.append(sent(memory, name, list(rows)))
+        except CorruptError:
+            unread.append(name)
+    return prompts, unread
 
 
 def explain(session: Sequence[Sent]) -> list[Found]:

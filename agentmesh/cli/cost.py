@@ -35,7 +35,7 @@ def cost(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show where the money went, why the cache missed, and what was saved."""
-    from agentmesh.audit.accounts import KEYS, accounts
+    from agentmesh.audit.accounts import KEYS, add_up
     from agentmesh.economy.prices import PriceBook
 
     keys = by or ["tier", "model", "agent", "day"]
@@ -44,7 +44,7 @@ def cost(
             raise ConfigError(f"--by {key!r} is no key", hint=f"one of {', '.join(KEYS)}")
     memory = _open(database, tenant)
     try:
-        report = accounts(
+        report = add_up(
             memory,
             prices=PriceBook.from_file(prices) if prices else None,
             flagship=flagship,
@@ -110,8 +110,14 @@ def _print(report: Accounts, keys: list[str], html: Path | None) -> None:
             f"One {saved.flagship} for all {saved.steps:,} steps: {dollars(saved.uncached)}"
             f" uncached, {dollars(saved.cached)} cached. As it was: {dollars(report.total.cost)}."
         )
+    if report.unread:
+        out.print(
+            f"{len(report.unread)} sessions cannot be explained, their prompts are damaged:"
+            f" {', '.join(report.unread[:3])} (see 'agentmesh memory verify').",
+            markup=False,
+        )
     if html is not None:
-        out.print(f"Charts: {html}")
+        out.print(f"Charts: {html}", markup=False)
 
 
 def _figures(row: Sum) -> list[str]:

@@ -154,21 +154,14 @@ def _parted(own: Facts, call: Facts) -> tuple[Cause, str] | None:
     """Return where the prompts of two calls parted, and why; None if the later one only grew."""
     old = {layer.name: layer.sha for layer in own.layers}
     new = {layer.name: layer.sha for layer in call.layers}
-    for name in dict.fromkeys([*new, *old]):
-        if old.get(name) != new.get(name):
-            return _layer_cause(name), name
-    if own.first != call.first:
-        return "compaction", "log"
+    parted = [name for name in dict.fromkeys([*new, *old]) if old.get(name) != new.get(name)]
+    # a compaction folds memory too: the cause is what began it, the place is where it shows first
+    if parted and parted[0] in ("tools", "core"):
+        return ("tool change" if parted[0] == "tools" else "instructions"), parted[0]
+    if "digest" in parted or own.first != call.first:
+        return "compaction", parted[0] if parted else "log"
+    if parted:
+        return "memory fold", parted[0]
     if own.head > call.head:
         return "unknown", "the log is shorter than before"
     return None
-
-
-def _layer_cause(name: str) -> Cause:
-    if name == "tools":
-        return "tool change"
-    if name == "core":
-        return "instructions"
-    if name == "digest":
-        return "compaction"
-    return "memory fold"

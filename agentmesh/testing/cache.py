@@ -40,11 +40,11 @@ def assert_cache(
     Raises:
         AssertionError: says which calls missed, why, and the place where their prompts parted.
     """
-    from agentmesh.audit.accounts import accounts
+    from agentmesh.audit.accounts import add_up
 
     if read_share is not None and not 0 <= read_share <= 1:
         raise ConfigError(f"read_share={read_share!r} is no share", hint="between 0 and 1")
-    report = accounts(_memory(memory), last=1_000_000)
+    report = add_up(_memory(memory), last=1_000_000)
     if not report.total.calls:
         raise AssertionError("no model was called, so there is no cache to look at")
     problems = []

@@ -41,6 +41,7 @@ class Stage:
         wait: float = 10.0,
         user: str = "u1",
         fold: bool = False,
+        compact: bool = False,
         failed: bool = False,
         cost: bool = True,
     ) -> Call:
@@ -51,6 +52,9 @@ class Stage:
         turn.recall(core)
         if fold:
             turn.begin_epoch(core, "request")
+        if compact:
+            base = turn.view.shown[-2].seq
+            turn.begin_epoch(core, "compaction", base=base, digest="They asked three questions.")
         turn.refresh()
         prompt = turn.prompt(model, tail="Be brief.", cache=self.cache)
         lookup = self.space.cache("key", model).look_up(cache_blocks(outline(prompt, session)))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agentmesh.audit.accounts import accounts
+from agentmesh.audit.accounts import add_up
 from agentmesh.audit.audit import Audit
 from agentmesh.audit.audit_page import audit_page
 from agentmesh.audit.cost_page import cost_page
@@ -37,7 +37,7 @@ class Outside(HTMLParser):
 
 
 def test_a_page_fetches_and_runs_nothing(busy):
-    text = cost_page(accounts(busy().memory))
+    text = cost_page(add_up(busy().memory))
     reader = Outside()
     reader.feed(text)
     assert reader.found == []
@@ -48,18 +48,18 @@ def test_a_page_fetches_and_runs_nothing(busy):
 
 def test_what_users_wrote_is_text_and_never_markup(stage):
     stage.say("<script>alert(1)</script>", user='"><img src=x onerror=alert(1)>')
-    text = cost_page(accounts(stage.memory))
+    text = cost_page(add_up(stage.memory))
     assert "<script>" not in text
     assert "<img" not in text
     assert "&lt;script&gt;" in text
 
 
 def test_the_page_of_an_empty_ledger_is_a_page(stage):
-    assert "known cost" in cost_page(accounts(stage.memory))
+    assert "known cost" in cost_page(add_up(stage.memory))
 
 
 def test_unknown_prices_are_named_and_not_zero(busy):
-    text = cost_page(accounts(busy().memory))
+    text = cost_page(add_up(busy().memory))
     row = re.search(r"<td>openai-compatible:mystery</td>.*?</tr>", text)
     assert "unknown" in row[0]
     assert "$0.0000" not in row[0]
@@ -126,7 +126,7 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs a headless C
 
 @needs_chromium
 def test_a_browser_shows_the_page_without_complaint(busy, tmp_path):
-    lines, console = shoot(cost_page(accounts(busy().memory)), tmp_path)
+    lines, console = shoot(cost_page(add_up(busy().memory)), tmp_path)
     assert lines > 200  # an empty page has one kind of line
     assert console == ""
 

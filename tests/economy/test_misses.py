@@ -56,6 +56,7 @@ def test_new_tokens_are_no_miss():
         ({"layers": LAYERS[:2]}, "memory fold", "profile"),
         ({"layers": (*LAYERS, Layer("digest", "d", 50))}, "compaction", "digest"),
         ({"first": 3}, "compaction", "log"),
+        ({"first": 3, "layers": swap("profile", "p2")}, "compaction", "profile"),
         ({"at": 391.0}, "ttl", ""),
         ({"at": 91.0}, "race", ""),
         ({"positions": 20}, "lookback", ""),
