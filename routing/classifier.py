@@ -6,7 +6,7 @@ millisecond, a stored model holds no code, and every probability can be explaine
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 STATE_VERSION = 1
+Facts = Mapping[str, float]
+"""Further features of a row by name, each within 0 and 1."""
 
 
 class Weight(NamedTuple):
@@ -67,6 +69,7 @@ class TextClassifier:
         self._blocks: list[Floats] = state["blocks"]
         self._intercept: Floats = state["intercept"]
         self._temperature = float(state["temperature"])
+        self.facts: tuple[str, ...] = tuple(state["facts"])
 
     @classmethod
     def fit(
@@ -76,9 +79,13 @@ class TextClassifier:
         *,
         recipe: Recipe | None = None,
         groups: Sequence[str] | None = None,
+        facts: Sequence[Facts] | None = None,
     ) -> TextClassifier:
-        """Train and calibrate on `texts`; rows of one group never calibrate each other."""
-        return cls.cross_fit(texts, labels, recipe=recipe, groups=groups).model
+        """Train and calibrate on `texts`; rows of one group never calibrate each other.
+
+        `facts` are further features by name, each within 0 and 1, the same names in every row.
+        """
+        return cls.cross_fit(texts, labels, recipe=recipe, groups=groups, facts=facts).model
 
     @classmethod
     def cross_fit(
@@ -88,6 +95,7 @@ class TextClassifier:
         *,
         recipe: Recipe | None = None,
         groups: Sequence[str] | None = None,
+        facts: Sequence[Facts] | None = None,
     ) -> Fitted:
         """Do as `fit`, and return the scores of rows by models that had not seen them, too."""
         import numpy as np
@@ -95,40 +103,45 @@ class TextClassifier:
         recipe = recipe or Recipe()
         check_rows(texts, labels)
         names = sorted(set(labels))
-        vocabularies, design = _design(texts, recipe)
+        fact_names = tuple(facts[0]) if facts else ()
+        vocabularies, design = fit_design(texts, recipe, _fact_rows(facts, fact_names, len(texts)))
         target = np.array([names.index(label) for label in labels])
         logits = _out_of_fold(design, target, recipe, groups)
-        lines = _fit_lines(design, target, recipe)
+        lines = fit_lines(design, target, recipe)
         model = cls(
             {
                 "version": STATE_VERSION,
                 "labels": names,
                 "vocabularies": [vocabulary.state() for vocabulary in vocabularies],
-                "blocks": _split(lines.weights, [len(v.idf) for v in vocabularies]),
+                "blocks": split_blocks(lines.weights, [len(v.idf) for v in vocabularies]),
                 "intercept": lines.intercept,
                 "temperature": temperature(logits, target),
+                "facts": list(fact_names),
             }
         )
         return Fitted(model, logits)
 
-    def logits(self, texts: Sequence[str]) -> Floats:
+    def logits(self, texts: Sequence[str], facts: Sequence[Facts] | None = None) -> Floats:
         """Return uncalibrated scores, one row per text, one column per label."""
         import numpy as np
 
-        scores: Floats = np.array([self._logits(readable(text)) for text in texts])
+        extra = _fact_rows(facts, self.facts, len(texts))
+        scores: Floats = np.array(
+            [self._logits(readable(text), row) for text, row in zip(texts, extra, strict=True)]
+        )
         return scores.reshape(len(texts), len(self.labels))
 
-    def _logits(self, text: str) -> Floats:
-        total = self._intercept + surface(text) @ self._blocks[-1]
+    def _logits(self, text: str, facts: Sequence[float]) -> Floats:
+        total = self._intercept + [*surface(text), *facts] @ self._blocks[-1]
         for vocabulary, block in zip(self._vocabularies, self._blocks[:-1], strict=True):
             columns, values = vocabulary.weigh(text)
             total = total + values @ block[columns]
         scores: Floats = total
         return scores
 
-    def probabilities(self, texts: Sequence[str]) -> Floats:
+    def probabilities(self, texts: Sequence[str], facts: Sequence[Facts] | None = None) -> Floats:
         """Return calibrated probabilities, one row per text, one column per label."""
-        return self.calibrated(self.logits(texts))
+        return self.calibrated(self.logits(texts, facts))
 
     def calibrated(self, logits: Floats) -> Floats:
         """Return the probabilities that belong to `logits`."""
@@ -138,15 +151,21 @@ class TextClassifier:
         """Return the most probable label of each text."""
         return [self.labels[i] for i in self.logits(texts).argmax(axis=1)]
 
-    def explain(self, text: str, label: str, *, top: int = 8) -> list[Weight]:
+    def explain(
+        self, text: str, label: str, *, facts: Facts | None = None, top: int = 8
+    ) -> list[Weight]:
         """Return the features that speak most for and against `label`, strongest first."""
         if label not in self.labels:
             raise ConfigError(f"no label {label!r}", hint=f"labels are {', '.join(self.labels)}")
         column = self.labels.index(label)
         read = readable(text)
+        extra = _fact_rows([facts] if facts else None, self.facts, 1)[0]
+        values = [*surface(read), *extra]
         parts = [
             Weight(name, value * float(block[column] - block.mean()))
-            for name, value, block in zip(SURFACE, surface(read), self._blocks[-1], strict=True)
+            for name, value, block in zip(
+                (*SURFACE, *self.facts), values, self._blocks[-1], strict=True
+            )
         ]
         for vocabulary, block in zip(self._vocabularies, self._blocks[:-1], strict=True):
             for i, value in zip(*vocabulary.weigh(read), strict=True):
@@ -160,6 +179,21 @@ class Fitted(NamedTuple):
 
     model: TextClassifier
     logits: Floats
+
+
+def _fact_rows(facts: Sequence[Facts] | None, names: Sequence[str], rows: int) -> list[list[float]]:
+    if not names and facts is None:
+        return [[]] * rows
+    if facts is None or len(facts) != rows:
+        raise ConfigError(
+            f"{len(facts or ())} rows of facts for {rows} texts", hint="give one row per text"
+        )
+    try:
+        return [[row[name] for name in names] for row in facts]
+    except KeyError as error:
+        raise ConfigError(
+            f"a row lacks the fact {error}", hint="every row has every fact"
+        ) from None
 
 
 def check_rows(texts: Sequence[str], labels: Sequence[object]) -> None:
@@ -242,8 +276,10 @@ class Vocabulary:
         return columns, values / length if length else values
 
 
-def _design(texts: Sequence[str], recipe: Recipe) -> tuple[list[Vocabulary], Any]:
-    """Return the vocabularies of `texts`, and their sparse matrix with the surface at its end."""
+def fit_design(
+    texts: Sequence[str], recipe: Recipe, facts: Sequence[Sequence[float]]
+) -> tuple[list[Vocabulary], Any]:
+    """Return the vocabularies of `texts`, and their sparse matrix: surface and facts at its end."""
     import numpy as np
     from scipy.sparse import csr_matrix, hstack
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -260,7 +296,8 @@ def _design(texts: Sequence[str], recipe: Recipe) -> tuple[list[Vocabulary], Any
         parts.append(vectorizer.fit_transform(read))
         terms = "\n".join(vectorizer.get_feature_names_out())
         vocabularies.append(Vocabulary(name, shortest, longest, terms, vectorizer.idf_))
-    parts.append(csr_matrix(np.array([surface(text) for text in read])))
+    dense = [[*surface(text), *row] for text, row in zip(read, facts, strict=True)]
+    parts.append(csr_matrix(np.array(dense)))
     return vocabularies, hstack(parts, format="csr")
 
 
@@ -268,14 +305,14 @@ def _cutter(name: str, shortest: int, longest: int) -> Callable[[str], Iterator[
     return lambda text: GRAMS[name](text, shortest, longest)
 
 
-class _Lines(NamedTuple):
+class Lines(NamedTuple):
     """One line per class: `weights` is classes by features."""
 
     weights: Floats
     intercept: Floats
 
 
-def _fit_lines(design: Any, target: NDArray[np.int_], recipe: Recipe) -> _Lines:
+def fit_lines(design: Any, target: NDArray[np.int_], recipe: Recipe) -> Lines:
     """Fit one logistic regression per class (a single one for two classes).
 
     The dual solver is some thirty times faster than a multinomial one where there are more
@@ -306,7 +343,7 @@ def _fit_lines(design: Any, target: NDArray[np.int_], recipe: Recipe) -> _Lines:
                 intercepts[0] / 2,
             ],
         )
-    return _Lines(np.array(weights), np.array(intercepts))
+    return Lines(np.array(weights), np.array(intercepts))
 
 
 def _out_of_fold(
@@ -328,7 +365,7 @@ def _out_of_fold(
     for train, test in _quietly(splitter, design, target, units):
         present, dense = np.unique(target[train], return_inverse=True)
         if len(present) > 1:
-            lines = _fit_lines(design[train], dense, recipe)
+            lines = fit_lines(design[train], dense, recipe)
             logits[np.ix_(test, present)] = design[test] @ lines.weights.T + lines.intercept
     return logits
 
@@ -341,7 +378,8 @@ def _quietly(splitter: Any, design: Any, target: Any, units: Any) -> Any:
         return list(splitter.split(design, target, units))
 
 
-def _split(coefficients: Floats, widths: Sequence[int]) -> list[Floats]:
+def split_blocks(coefficients: Floats, widths: Sequence[int]) -> list[Floats]:
+    """Return the weights by vocabulary, then those of surface and facts; columns are classes."""
     import numpy as np
 
     edges = np.cumsum(widths)

@@ -36,6 +36,7 @@ class ToolFacts:
     parameters: dict[str, Any]
     side_effect: SideEffect = "none"
     strict: bool = True
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)

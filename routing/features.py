@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+import zlib
 from collections.abc import Callable, Iterator
 
 _URL = re.compile(r"https?://|www\.|\bt\.me/|\bbit\.ly/", re.IGNORECASE)
@@ -26,12 +27,22 @@ _YES_NO = re.compile(
 _ORDINAL = re.compile(r"(?<!\w)(?:#?[A-Z]{0,4}-?\d{4,}[-\dA-Z]*)\b")
 _FIRST_PERSON = re.compile(r"\b(?:i|i'm|im|my|me|we|our)\b", re.IGNORECASE)
 _SECOND_PERSON = re.compile(r"\b(?:you|your|ur|u)\b", re.IGNORECASE)
+_NEGATION = re.compile(
+    r"\b(?:not|except|never|no|none|false|incorrect|least|without)\b", re.IGNORECASE
+)
+_CHOICE = re.compile(r"^[A-H][.)] ", re.MULTILINE)
+_NAME = re.compile(r"\b[A-Z][a-z]+")
+_NUMBER = re.compile(r"\d+")
 _WORD = re.compile(r"\w+")
 _TOKEN = re.compile(r"\w+|[?!]")
 
 
 def _share(pattern: re.Pattern[str], per: float) -> Callable[[str], float]:
     return lambda text: min(1.0, sum(1 for _ in pattern.finditer(text)) / per)
+
+
+def _long(words: list[str]) -> int:
+    return sum(len(word) > 9 for word in words)
 
 
 def _letters(text: str, test: Callable[[str], bool]) -> float:
@@ -62,6 +73,17 @@ SURFACE: dict[str, Callable[[str], float]] = {
     "order numbers": _share(_ORDINAL, 1),
     "first person": _share(_FIRST_PERSON, 3),
     "second person": _share(_SECOND_PERSON, 3),
+    "words": lambda t: min(1.0, len(_WORD.findall(t)) / 300),
+    "different words": lambda t: len(set(w := _WORD.findall(t.lower()))) / max(1, len(w)),
+    "very long words": lambda t: min(1.0, 3 * _long(w := _WORD.findall(t)) / max(1, len(w))),
+    "compressed size": lambda t: min(1.0, len(zlib.compress(t.encode())) / max(16, len(t))),
+    "longest line": lambda t: min(1.0, max(map(len, t.split("\n"))) / 600),
+    "last lines": lambda t: min(1.0, sum(map(len, t.splitlines()[-5:])) / 1000),
+    "negations": _share(_NEGATION, 3),
+    "choices": _share(_CHOICE, 5),
+    "gaps to fill": lambda t: min(1.0, t.count("__") / 2),
+    "numbers": _share(_NUMBER, 12),
+    "names": _share(_NAME, 12),
 }
 """Name -> value within 0 and 1, in the order of the feature vector."""
 

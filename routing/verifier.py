@@ -1,0 +1,140 @@
+"""A trained verifier: how likely a draft is wrong, from evidence that needs no model call.
+
+It reads the draft, which a router before the call cannot; so it costs one cheap call, and finds
+more. Its probability is calibrated, and a tool with a side effect can be held to a higher bar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agentmesh.errors import ConfigError
+from agentmesh.routing.arithmetic import arithmetic_evidence
+from agentmesh.routing.classifier import Recipe, TextClassifier, Weight
+from agentmesh.routing.drafts import CheckContext, Draft, SideEffect, ToolFacts
+from agentmesh.routing.evidence import draft_evidence
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+RECIPE = Recipe(c=1.0, max_features=30_000, min_df=2, folds=10)
+BARS: Mapping[SideEffect, float] = {"none": 0.6, "local": 0.4, "external": 0.25}
+"""The chance of being wrong from which a draft is refused, by the worst side effect in it."""
+
+
+class Judged(NamedTuple):
+    """A draft with what it answered, and what it was offered, to learn from or to judge."""
+
+    question: str
+    draft: Draft
+    tools: Mapping[str, ToolFacts]
+
+
+class FittedVerifier(NamedTuple):
+    """A trained verifier, and its rows' chances of being wrong by models that had not seen them."""
+
+    verifier: Verifier
+    scores: Floats
+
+
+class Verifier:
+    """Judges drafts; used as a check it refuses what is likely wrong.
+
+    Example:
+        verifier = Verifier.fit(judged, wrong)
+        agent = Agent(..., checks=[verifier])
+    """
+
+    name = "verifier"
+
+    def __init__(self, model: TextClassifier, bars: Mapping[SideEffect, float] = BARS) -> None:
+        for effect, bar in bars.items():
+            if effect not in BARS or not 0 < bar <= 1:
+                raise ConfigError(
+                    f"bars[{effect!r}]={bar!r}",
+                    hint="give none, local and external a probability above 0",
+                )
+        self.model = model
+        self.bars = {**BARS, **bars}
+
+    @classmethod
+    def fit(
+        cls,
+        rows: Sequence[Judged],
+        wrong: Sequence[bool],
+        *,
+        groups: Sequence[str] | None = None,
+        bars: Mapping[SideEffect, float] = BARS,
+    ) -> Verifier:
+        """Train on judged drafts; `wrong` says which of them were."""
+        return cls.cross_fit(rows, wrong, groups=groups, bars=bars).verifier
+
+    @classmethod
+    def cross_fit(
+        cls,
+        rows: Sequence[Judged],
+        wrong: Sequence[bool],
+        *,
+        groups: Sequence[str] | None = None,
+        bars: Mapping[SideEffect, float] = BARS,
+        recipe: Recipe = RECIPE,
+    ) -> FittedVerifier:
+        """Do as `fit`, and return the out-of-fold scores, too."""
+        labels = ["" if w is None else "wrong" if w else "right" for w in wrong]
+        fitted = TextClassifier.cross_fit(
+            [row.draft.text for row in rows],
+            labels,
+            facts=[evidence(row) for row in rows],
+            groups=groups,
+            recipe=recipe,
+        )
+        column = fitted.model.labels.index("wrong")
+        return FittedVerifier(
+            cls(fitted.model, bars), fitted.model.calibrated(fitted.logits)[:, column]
+        )
+
+    def wrong(self, row: Judged) -> float:
+        """Return the calibrated probability that the draft is wrong."""
+        shares = self.model.probabilities([row.draft.text], [evidence(row)])[0]
+        return float(shares[self.model.labels.index("wrong")])
+
+    def explain(self, row: Judged, *, top: int = 8) -> list[Weight]:
+        """Return what speaks most for and against the draft's being wrong."""
+        return self.model.explain(row.draft.text, "wrong", facts=evidence(row), top=top)
+
+    def __call__(self, draft: Draft, context: CheckContext, /) -> str | None:
+        """Return why the draft is refused, where it is more likely wrong than its bar allows."""
+        row = Judged(context.seen or context.step.text, draft, context.tools)
+        chance, bar = self.wrong(row), self.bars[_worst_effect(draft, context.tools)]
+        if chance < bar:
+            return None
+        because = ", ".join(w.feature for w in self.explain(row, top=3) if w.weight > 0)
+        return f"likely wrong ({chance:.0%}, the bar is {bar:.0%}): {because}"
+
+    def state(self) -> dict[str, Any]:
+        """Return the verifier as plain values, for `agentmesh.routing.store`."""
+        return {"verifier": self.model.state, "bars": dict(self.bars)}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Verifier:
+        """Return the verifier of such a state."""
+        return cls(TextClassifier(state["verifier"]), state["bars"])
+
+
+def evidence(row: Judged) -> dict[str, float]:
+    """Return all evidence on a draft by name."""
+    return {
+        **draft_evidence(row.question, row.draft, row.tools),
+        **arithmetic_evidence(row.question, row.draft.text),
+    }
+
+
+def _worst_effect(draft: Draft, tools: Mapping[str, ToolFacts]) -> SideEffect:
+    effects = {tools[call.name].side_effect for call in draft.calls if call.name in tools}
+    if "external" in effects:
+        return "external"
+    return "local" if "local" in effects else "none"
