@@ -6,6 +6,7 @@ cannot or will not do is an InputError with a hint, and changes nothing.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,9 @@ _MAX_LINES = 400
 _MAX_LINE = 2_000
 _SNIFFED = 8_192
 _SPARE_S = 30.0
+_TERMINAL = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]+[0-~]|[0-~])?"
+)
 
 
 class Workspace:
@@ -387,5 +391,5 @@ def _short(line: str) -> str:
 def _told(run: Run) -> str:
     """Return a command's output and end as a model reads it."""
     end = f"[ended: {run.ended}]" if run.ended else f"[exit status {run.status}]"
-    output = run.text.rstrip("\n")
+    output = _TERMINAL.sub("", run.text).rstrip("\n")  # colours are waste, and can hide text
     return f"{output}\n{end}" if output else end

@@ -6,12 +6,19 @@ runs the tests again and commits. Both are functions from a request to an answer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from agentmesh.emulator import Answer, Request
 from agentmesh.examples.coding_agent.repair import Edit, State, arguments, candidates, replay
-from agentmesh.examples.coding_agent.transcript import Transcript, failures, is_test
+from agentmesh.examples.coding_agent.transcript import (
+    STRETCH,
+    Place,
+    Transcript,
+    failures,
+    first_line,
+    is_test,
+)
 
 Brain = Callable[[Request], Answer]
 Calls = list[tuple[str, dict[str, Any]]]
@@ -74,15 +81,23 @@ def _looking(transcript: Transcript) -> Calls:
         return [("run_command", {"command": transcript.command})]
     if not failures(transcript.runs[0].text):
         return []
-    tests = dict.fromkeys(place.path for place in transcript.failing)
-    if unread := [path for path in tests if path not in transcript.files]:
-        return [("read_file", {"path": path}) for path in unread[:_MOST_READ]]
+    if calls := _reading(transcript, sorted(transcript.failing)):
+        return calls
     if not transcript.calls("search_files"):
         names = "|".join(transcript.names) or r"\w+"
         return [("search_files", {"pattern": rf"(def|class) ({names})\b", "glob": "*.py"})]
-    sources = dict.fromkeys(place.path for place in transcript.definitions)
-    unread = [path for path in list(sources)[:_MOST_READ] if path not in transcript.files]
-    return [("read_file", {"path": path}) for path in unread]
+    return _reading(transcript, transcript.definitions)
+
+
+def _reading(transcript: Transcript, places: Iterable[Place]) -> Calls:
+    wanted = transcript.unread(places)[:_MOST_READ]
+    return [
+        (
+            "read_file",
+            {"path": x.path, "start": first_line(x), "end": first_line(x) + STRETCH + 20},
+        )
+        for x in wanted
+    ]
 
 
 def _findings(transcript: Transcript) -> str:
@@ -90,7 +105,8 @@ def _findings(transcript: Transcript) -> str:
     if not left:
         return "All tests pass; there is nothing to repair."
     tests = sorted({place.path for place in transcript.failing if is_test(place.path)})
-    places = ", ".join(f"{place.path}:{place.line}" for place in transcript.definitions)
+    found = [f"{place.path}:{place.line}" for place in transcript.definitions]
+    places = ", ".join(found[:_MOST_READ]) + (" and more" if len(found) > _MOST_READ else "")
     return f"{left} tests fail, in {', '.join(tests)}. They lead to {places or 'no definition'}."
 
 

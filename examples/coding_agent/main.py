@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -31,6 +32,7 @@ PROGRAM = "coding_agent"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit: 0 if the tests pass in the end, 1 if not, 2 for wrong use."""
     given = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the work tree is put away then, too
     try:
         status = _run(given)
     except AgentmeshError as error:

@@ -12,7 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from agentmesh.examples.coding_agent.transcript import Done, Transcript, body, failures, is_test
+from agentmesh.examples.coding_agent.transcript import (
+    UNREAD,
+    Done,
+    Transcript,
+    body,
+    failures,
+    is_test,
+)
 
 _SLIPS: tuple[tuple[tuple[str, str], ...], ...] = (
     (("<=", "<"), (">=", ">"), ("<(?!=)", "<="), (">(?!=)", ">="), ("==", "!="), ("!=", "==")),
@@ -50,7 +57,7 @@ def replay(transcript: Transcript) -> State:
     runs = transcript.runs
     state = State({path: list(x) for path, x in transcript.files.items()}, failures(runs[0].text))
     for item in transcript.done[transcript.done.index(runs[0]) + 1 :]:
-        if item.name == "edit_file" and item.text.startswith("replaced"):
+        if item.name == "edit_file":
             _edited(state, item)
         elif item.name == "run_command" and state.pending and state.untested:
             left = failures(item.text)
@@ -69,6 +76,9 @@ def _edited(state: State, item: Done) -> None:
     olds, news = old.split("\n"), new.split("\n")
     (at,) = (i for i, (one, two) in enumerate(zip(olds, news, strict=True)) if one != two)
     edit = Edit(path, start + at + 1, news[at])
+    if not item.text.startswith("replaced"):
+        state.tried.add(edit)
+        return
     if state.pending and edit == state.pending._replace(new=state.before):
         state.pending = None
     else:
@@ -78,18 +88,29 @@ def _edited(state: State, item: Done) -> None:
 
 
 def arguments(state: State, edit: Edit) -> dict[str, str]:
-    """Return the arguments of `edit_file`: as many lines around the edit as make it unique."""
+    """Return the arguments of `edit_file`: enough lines around the edit to make it unique."""
     lines = state.files[edit.path]
-    whole = "\n".join(lines)
-    first = last = edit.line - 1
-    while whole.count("\n".join(lines[first : last + 1])) > 1 and (first or last < len(lines) - 1):
-        first, last = max(first - 1, 0), min(last + 1, len(lines) - 1)
-    changed = [*lines[first : edit.line - 1], edit.new, *lines[edit.line : last + 1]]
+    whole, at = "\n".join(lines), edit.line - 1
+    first, last = _wider(lines, at, at)
+    while whole.count("\n".join(lines[first : last + 1])) > 1:
+        wider = _wider(lines, first, last)
+        if wider == (first, last):
+            break
+        first, last = wider
     return {
         "path": edit.path,
         "old": "\n".join(lines[first : last + 1]),
-        "new": "\n".join(changed),
+        "new": "\n".join([*lines[first:at], edit.new, *lines[at + 1 : last + 1]]),
     }
+
+
+def _wider(lines: list[str], first: int, last: int) -> tuple[int, int]:
+    """Return a stretch that is a line longer at both ends, where those lines were read."""
+    if first > 0 and lines[first - 1] != UNREAD:
+        first -= 1
+    if last < len(lines) - 1 and lines[last + 1] != UNREAD:
+        last += 1
+    return first, last
 
 
 def candidates(transcript: Transcript) -> Iterator[Edit]:
@@ -103,7 +124,11 @@ def candidates(transcript: Transcript) -> Iterator[Edit]:
 
 
 def _lines(transcript: Transcript) -> Iterator[tuple[str, int]]:
-    """Give the lines of code to change: what the failing tests call, then the rest of its file."""
+    """Give the lines of code to change.
+
+    First those that a traceback names, then what the failing tests call, then the rest that was
+    read.
+    """
     seen: set[tuple[str, int]] = set()
     files = transcript.files
     called = [
@@ -112,13 +137,15 @@ def _lines(transcript: Transcript) -> Iterator[tuple[str, int]]:
         if place.path in files
         for number in body(files[place.path], place.line)
     ]
+    named = [place for place in transcript.failing if not is_test(place.path)]
     sources = [path for path in files if not is_test(path) and path.endswith(".py")]
     rest = [(path, number) for path in sources for number in range(1, len(files[path]) + 1)]
-    for where in (*called, *rest):
-        line = files[where[0]][where[1] - 1].strip()
-        if where not in seen and line and not line.startswith(_SKIPPED):
+    for where in (*named, *called, *rest):
+        path, number = where
+        line = files[path][number - 1].strip() if number <= len(files.get(path, ())) else ""
+        if where not in seen and line != UNREAD and line and not line.startswith(_SKIPPED):
             seen.add(where)
-            yield where
+            yield path, number
 
 
 def _variants(line: str, kind: int) -> Iterator[str]:

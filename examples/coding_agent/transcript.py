@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -37,6 +37,8 @@ _NOT_OURS = frozenset(
     ]
 )
 _CRASHED = 1_000_000
+UNREAD = "\0"
+STRETCH = 100
 
 
 class Done(NamedTuple):
@@ -88,12 +90,29 @@ class Transcript:
 
     @cached_property
     def files(self) -> dict[str, list[str]]:
-        """The lines of each file that was read, as they were first read."""
-        read: dict[str, list[str]] = {}
+        """The lines of each file that was read, as first read; a line not read is UNREAD."""
+        read: dict[str, dict[int, str]] = {}
         for item in self.calls("read_file"):
-            rows = [_NUMBERED.match(row) for row in item.text.splitlines()]
-            read.setdefault(item.args["path"], [row[2] for row in rows if row])
-        return read
+            lines = read.setdefault(item.args["path"], {})
+            for row in item.text.splitlines():
+                if match := _NUMBERED.match(row):
+                    lines.setdefault(int(match[1]), match[2])
+        return {
+            path: [lines.get(number, UNREAD) for number in range(1, max(lines, default=0) + 1)]
+            for path, lines in read.items()
+        }
+
+    def unread(self, places: Iterable[Place]) -> list[Place]:
+        """Return the places whose lines were not read yet, one for each stretch of a file."""
+        wanted: list[Place] = []
+        asked = {(x.args["path"], x.args.get("start", 1)) for x in self.calls("read_file")}
+        for place in places:
+            lines = self.files.get(place.path, [])
+            known = place.line <= len(lines) and lines[place.line - 1] != UNREAD
+            near = any(x.path == place.path and 0 <= place.line - x.line < STRETCH for x in wanted)
+            if not known and not near and (place.path, first_line(place)) not in asked:
+                wanted.append(place)
+        return wanted
 
     @cached_property
     def runs(self) -> list[Done]:
@@ -138,6 +157,11 @@ class Transcript:
         return tuple(found)
 
 
+def first_line(place: Place) -> int:
+    """Return the line from which a place is read: a little before it."""
+    return max(place.line - 10, 1)
+
+
 def is_test(path: str) -> bool:
     """Whether a file holds tests."""
     name = path.rpartition("/")[2]
@@ -154,6 +178,8 @@ def failures(text: str) -> int:
 
 def body(lines: list[str], start: int) -> Iterator[int]:
     """Give the numbers of the lines of the definition that begins at line `start`."""
+    if start > len(lines):
+        return
     indent = _indent(lines[start - 1])
     yield start
     for number in range(start + 1, len(lines) + 1):

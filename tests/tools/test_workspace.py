@@ -400,6 +400,11 @@ def test_the_tools_are_a_catalogue_that_a_model_can_use(space: Workspace) -> Non
     assert "hi\n[exit status 3]" in ran.text
 
 
+def test_a_terminals_colours_and_titles_are_left_out(space: Workspace) -> None:
+    told = space.run_command(r"printf '\033[1;31mred\033[0m \033]0;title\007\033(Bplain'")
+    assert told == "red plain\n[exit status 0]"
+
+
 def test_a_long_output_goes_by_handle(space: Workspace) -> None:
     shown = space.run_command("seq 1 5000")
     assert len(shown) < 5_000
