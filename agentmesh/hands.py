@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from langchain_core.messages import AIMessage, ToolMessage
@@ -18,6 +19,7 @@ from agentmesh import canonical
 from agentmesh.errors import InputError
 from agentmesh.memory import Turn
 from agentmesh.parts import Parts
+from agentmesh.passages import cut_line, handle_of, keep
 from agentmesh.state import State
 from agentmesh.tools import (
     CallContext,
@@ -91,8 +93,11 @@ class TurnJournal:
 
     def _write(self, key: str, result: Result) -> None:
         call_id, name = self._calls[key]
+        more: dict[str, Any] = {"final": True} if result.final else {}
+        if result.whole:
+            more["handle"] = handle_of(key)
+            keep(self._turn, self._step, key, name, result.whole, self._effects[name])
         block = _block(call_id, name, result.text, error=result.error)
-        more = {"final": True} if result.final else {}
         self._turn.add("tool", [block], self._step, key=key, **more)
 
     def reconcile(self, key: str) -> Result | None:
@@ -130,15 +135,18 @@ class Hands:
                     call["args"],
                     context,
                     journal,
-                    lambda: run_call(
-                        tool,
-                        str(call["id"]),
-                        call["args"],
-                        context,
-                        call=lambda given: execute(
-                            request.override(tool_call={**call, "args": given})
+                    lambda: self._named(
+                        context.idempotency_key,
+                        run_call(
+                            tool,
+                            str(call["id"]),
+                            call["args"],
+                            context,
+                            call=lambda given: execute(
+                                request.override(tool_call={**call, "args": given})
+                            ),
+                            passthrough=(GraphBubbleUp,),
                         ),
-                        passthrough=(GraphBubbleUp,),
                     ),
                 )
                 return to_message(result, str(call["id"]), call["name"])
@@ -158,12 +166,9 @@ class Hands:
             async def wrap(request: ToolCallRequest, execute: Callable[..., Any]) -> ToolMessage:
                 call, context = request.tool_call, keys[str(request.tool_call["id"])]
                 tool = self._parts.catalogue.by_name[call["name"]]
-                result = await arun_once(
-                    tool,
-                    call["args"],
-                    context,
-                    journal,
-                    lambda: arun_call(
+
+                async def ran() -> Result:
+                    result = await arun_call(
                         tool,
                         str(call["id"]),
                         call["args"],
@@ -172,14 +177,22 @@ class Hands:
                             request.override(tool_call={**call, "args": given})
                         ),
                         passthrough=(GraphBubbleUp,),
-                    ),
-                )
+                    )
+                    return self._named(context.idempotency_key, result)
+
+                result = await arun_once(tool, call["args"], context, journal, ran)
                 return to_message(result, str(call["id"]), call["name"])
 
             node = self._node(awrap_tool_call=wrap)
             answered += (await node.ainvoke({"messages": [draft]}, config))["messages"]
         journal.close()
         return self._done(state, turn, answered)
+
+    def _named(self, key: str, result: Result) -> Result:
+        """Return a result; one that was cut says how its reader gets at the rest."""
+        if not result.whole or result.final or not self._parts.recalls:
+            return result
+        return replace(result, text=f"{result.text}\n{cut_line(handle_of(key), result.whole)}")
 
     def _node(self, **wrapper: Any) -> ToolNode:
         return ToolNode(list(self._parts.catalogue), handle_tool_errors=False, **wrapper)

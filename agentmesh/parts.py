@@ -59,6 +59,11 @@ class Parts:
         """Whether any tool may need a person's approval."""
         return any(stated.approval != "never" for stated in self.catalogue.declarations.values())
 
+    @property
+    def recalls(self) -> bool:
+        """Whether the agent can look up what it no longer sees."""
+        return self.compaction is not None and "recall" in self.catalogue.by_name
+
     def tier(self, name: str) -> Tier:
         """Return a tier by its name."""
         for tier in self.tiers:

@@ -9,20 +9,14 @@ from langchain_core.runnables import RunnableConfig
 from agentmesh.economy.cost_model import Rates
 from agentmesh.errors import ConfigError
 from agentmesh.memory import Turn
-from agentmesh.memory.compaction import Compaction, find, growth_of, text_of
-from agentmesh.memory.render import SHOWN
+from agentmesh.memory.compaction import Compaction, growth_of
 from agentmesh.parts import Parts
-from agentmesh.tools import context, tool
+from agentmesh.passages import recall_tool
 
 if TYPE_CHECKING:
-    from langchain_core.tools import BaseTool
-
     from agentmesh.act import Act
-    from agentmesh.memory import Memory
     from agentmesh.state import State
     from agentmesh.tiers import Tier
-
-PASSAGE_CHARS = 4_000
 
 
 class Rolling:
@@ -73,25 +67,6 @@ class Rolling:
         """Return the tier whose cache is warm: the one that answered last."""
         name = state.get("tier")
         return self._parts.tier(name) if name else None
-
-
-def recall_tool(memory: Memory) -> BaseTool:
-    """Return the tool that brings back passages which a compaction took out of sight."""
-
-    @tool(name="recall", max_chars=5 * PASSAGE_CHARS)
-    def recall(words: str) -> str:
-        """Find earlier passages of this conversation that are no longer shown, word for word.
-
-        Args:
-            words: What to look for: names, numbers, identifiers.
-        """
-        records = [r for r in memory.history(context().session).records() if r.kind in SHOWN]
-        found = find(records, words)
-        if not found:
-            return f"Nothing in this conversation holds {words!r}."
-        return "\n\n".join(f"[{r.seq}, {r.kind}] {text_of(r)[:PASSAGE_CHARS]}" for r in found)
-
-    return recall
 
 
 __all__ = ["Compaction", "Rolling", "recall_tool"]

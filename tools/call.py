@@ -50,6 +50,7 @@ class Result:
     """What a call gave. `final` ends the turn; `unknown` means that nobody knows if it ran.
 
     `raw` is what the tool returned before it became text (a LangGraph Command, an artifact).
+    `whole` is the text before it was cut to the declared size; empty where nothing was cut.
     """
 
     text: str
@@ -57,6 +58,7 @@ class Result:
     final: bool = False
     unknown: bool = False
     raw: Any = field(default=None, compare=False, repr=False)
+    whole: str = field(default="", compare=False, repr=False)
 
 
 def run_call(
@@ -300,10 +302,12 @@ def _success(
         error, content = output.status == "error", output.content
     elif _is_pair(tool, output):
         content = output[0]
-    text = cut(text_of(content), stated.max_chars)
+    whole = text_of(content)
+    text = cut(whole, stated.max_chars)
+    lost = whole if len(whole) > stated.max_chars else ""
     if stated.trust == "untrusted":
         text = _delimited(text, tool, call_id, bound)
-    return Result(text, error, final=not error and stated.ends_turn(text), raw=output)
+    return Result(text, error, not error and stated.ends_turn(text), raw=output, whole=lost)
 
 
 def _delimited(text: str, tool: BaseTool, call_id: str, bound: CallContext) -> str:
