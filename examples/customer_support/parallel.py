@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import queue
+import re
 import subprocess
 import sys
 import threading
@@ -18,6 +19,9 @@ from typing import IO, Any
 from agentmesh.economy.usage import Usage
 from agentmesh.errors import AgentmeshError
 from agentmesh.examples.customer_support.report import Row
+
+_RAISED = re.compile(r"[\w.]+(?:Error|Exception|Interrupt)\b")
+"""How the line of a traceback begins that says what was raised."""
 
 MODULE = "agentmesh.examples.customer_support.parallel"
 
@@ -93,9 +97,9 @@ class _Child:
         self.reader.join()
         status = self.process.wait()
         if not finished:
-            last = next((line for line in reversed(self.errors) if line), "no message")
+            said = [line for line in self.errors if _RAISED.match(line)] or self.errors[-1:]
             raise AgentmeshError(
-                f"a design's process ended with status {status}: {last}",
+                f"a design's process ended with status {status}: {''.join(said[-1:])}",
                 hint="run it with workers=1 to see where",
             )
 
