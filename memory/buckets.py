@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import Connection, and_, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, insert, or_, select, update
 
 from agentmesh import canonical
 from agentmesh.economy.tokens import count
@@ -357,6 +357,28 @@ class Facts:
     seen: dict[Kind, int]
 
 
+# Built once: putting a statement together costs more than SQLite takes to run it.
+_NEWER = (
+    select(buckets.c.kind, bucket_items)
+    .join(bucket_items, bucket_items.c.bucket_id == buckets.c.id)
+    .where(
+        buckets.c.tenant == bindparam("tenant"),
+        bucket_items.c.superseded_by.is_(None),
+        or_(
+            *(
+                and_(
+                    buckets.c.kind == kind,
+                    buckets.c.owner == bindparam(kind),
+                    bucket_items.c.revision > bindparam(f"{kind}_since"),
+                )
+                for kind in KINDS
+            )
+        ),
+    )
+    .order_by(bucket_items.c.key)
+)
+
+
 def facts(
     connection: Connection, tenant: str, owners: dict[Kind, str], since: dict[Kind, int] | None
 ) -> Facts:
@@ -364,20 +386,11 @@ def facts(
 
     One query: it costs the same however long the buckets' history is.
     """
-    newer = [
-        and_(
-            buckets.c.kind == kind,
-            buckets.c.owner == owner,
-            bucket_items.c.revision > (since or {}).get(kind, 0),
-        )
-        for kind, owner in owners.items()
-    ]
-    rows = connection.execute(
-        select(buckets.c.kind, bucket_items)
-        .join(bucket_items, bucket_items.c.bucket_id == buckets.c.id)
-        .where(buckets.c.tenant == tenant, bucket_items.c.superseded_by.is_(None), or_(*newer))
-        .order_by(bucket_items.c.key)
-    ).all()
+    told = since or {}
+    values: dict[str, Any] = {"tenant": tenant}
+    for kind in KINDS:
+        values |= {kind: owners.get(kind, ""), f"{kind}_since": told.get(kind, 0)}
+    rows = connection.execute(_NEWER, values).all()
     found: dict[Kind, tuple[Item, ...]] = {}
     seen: dict[Kind, int] = dict(since or {})
     for kind in owners:

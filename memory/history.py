@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, func, select
 from agentmesh.errors import CorruptError
 from agentmesh.memory import ledger, sessions
 from agentmesh.memory.ledger import Call
-from agentmesh.memory.render import SHOWN, PrefixHash, parse_marks, prompt_sha, render
+from agentmesh.memory.render import SHOWN, PrefixHash, parse_marks, parse_view, prompt_sha, render
 from agentmesh.memory.sessions import Record
 from agentmesh.memory.tables import entries
 from agentmesh.memory.turns import load_epoch
@@ -70,7 +70,9 @@ def rebuild(connection: Connection, tenant: str, session_id: int, call: Call) ->
     """
     epoch = load_epoch(connection, tenant, session_id, call.epoch)
     records = sessions.load(connection, session_id, after=epoch.base, until=call.head)
-    shown = [record.entry for record in records if record.kind in SHOWN]
+    scope = parse_view(call.marks)
+    shown = scope.entries((r.entry for r in records if r.kind in SHOWN), call.turn)
+    epoch = scope.epoch(epoch)
     prompt = render(epoch, shown, tail=call.tail, marks=parse_marks(call.marks))
     if prompt_sha(epoch, prompt.entries, prompt.tail, prompt.marks) != call.prompt_sha:
         raise _changed(call)
@@ -85,10 +87,16 @@ def verify(connection: Connection, tenant: str, row: Row[Any]) -> Verified:
     made = ledger.load(connection, row.id)
     for number, calls in groupby(made, key=lambda call: call.epoch):
         prefix = PrefixHash(epoch := load_epoch(connection, tenant, row.id, number))
-        rest = iter(entry for entry in shown if entry.seq > epoch.base)
-        for call, new in _in_step(sorted(calls, key=lambda call: call.head), rest):
+        visible = [entry for entry in shown if entry.seq > epoch.base]
+        for call, new in _in_step(sorted(calls, key=lambda call: call.head), iter(visible)):
             prefix.extend(new)
-            if prefix.of(call.tail, parse_marks(call.marks)) != call.prompt_sha:
+            scope = parse_view(call.marks)
+            if scope.whole:
+                sha = prefix.of(call.tail, parse_marks(call.marks))
+            else:
+                upto = scope.entries((e for e in visible if e.seq <= call.head), call.turn)
+                sha = prompt_sha(scope.epoch(epoch), upto, call.tail, parse_marks(call.marks))
+            if sha != call.prompt_sha:
                 raise _changed(call)
     return Verified(1, len(records), len(made))
 

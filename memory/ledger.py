@@ -74,6 +74,7 @@ _PLAIN = [
 ]
 
 
+_INSERT = insert(calls)
 _LENGTHS = {
     name: column.type.length
     for name in _PLAIN
@@ -84,7 +85,7 @@ _LENGTHS = {
 def store(connection: Connection, tenant: str, session_id: int, rows: list[Call]) -> None:
     """Write calls into the ledger; text that a vendor made too long is cut."""
     connection.execute(
-        insert(calls),
+        _INSERT,
         [
             {
                 "tenant": tenant,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from agentmesh import canonical
 from agentmesh.memory.epochs import Epoch, frozen_text
+from agentmesh.memory.views import EVERYTHING, View
 from agentmesh.prompt import Entry, Marks, Prompt
 
 SHOWN = frozenset({"user", "assistant", "tool", "note", "digest"})
@@ -55,6 +56,21 @@ def marks_text(marks: Marks) -> str:
             "entries": {str(seq): ttl for seq, ttl in marks.entries.items()},
         }
     )
+
+
+def call_marks(marks: Marks, view: View | None = None) -> str:
+    """Return a prompt's marks as the ledger keeps them, with the view if it hides anything."""
+    text = marks_text(marks)
+    if view is None or view.whole:
+        return text
+    return canonical.dumps({**canonical.loads(text), "view": canonical.loads(view.text())})
+
+
+def parse_view(text: str) -> View:
+    """Return the view that a text made by `call_marks` names."""
+    if '"view"' not in text:
+        return EVERYTHING
+    return View.parse(canonical.dumps(canonical.loads(text).get("view", {})))
 
 
 def parse_marks(text: str) -> Marks:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, Update, bindparam, insert, select, update
 
 from agentmesh import canonical
 from agentmesh.errors import BusyError, ConflictError, CorruptError, ErasedError, InputError
@@ -133,10 +133,33 @@ def _started(pid: int) -> str:
         return ""
 
 
+# Statements are built once: putting one together costs more than SQLite takes to run it.
+_FIND = select(sessions).where(
+    sessions.c.tenant == bindparam("of"), sessions.c.name == bindparam("called")
+)
+_FIND_LOCKED = _FIND.with_for_update()
+_INSERT = insert(entries)
+
+
+@cache
+def _move(columns: tuple[str, ...]) -> Update:
+    """Return the statement that changes columns of a session whose log has not moved."""
+    return (
+        update(sessions)
+        .where(
+            sessions.c.id == bindparam("held_id"),
+            sessions.c.tenant == bindparam("held_tenant"),
+            sessions.c.fence == bindparam("held_fence"),
+            sessions.c.head == bindparam("held_head"),
+        )
+        .values({column: bindparam(f"new_{column}") for column in columns})
+    )
+
+
 def find(connection: Connection, tenant: str, name: str, *, lock: bool = False) -> Row[Any] | None:
     """Return a session's row, or None; locked until the transaction ends where asked."""
-    query = select(sessions).where(sessions.c.tenant == tenant, sessions.c.name == name)
-    return connection.execute(query.with_for_update() if lock else query).first()
+    query = _FIND_LOCKED if lock else _FIND
+    return connection.execute(query, {"of": tenant, "called": name}).first()
 
 
 def create(
@@ -203,13 +226,14 @@ def append(
     values: dict[str, Any] = {"updated_at": now, "lease_until": now + LEASE_S, **changes}
     if records:
         values |= {"head": records[-1].seq, "chain": records[-1].chain}
-    mine = sessions.c.id == session_id, sessions.c.tenant == tenant
+    held = {"id": session_id, "tenant": tenant, "fence": fence, "head": head}
     moved = connection.execute(
-        update(sessions)
-        .where(*mine, sessions.c.fence == fence, sessions.c.head == head)
-        .values(values)
+        _move(tuple(values)),
+        {f"held_{name}": value for name, value in held.items()}
+        | {f"new_{name}": value for name, value in values.items()},
     )
     if moved.rowcount != 1:
+        mine = sessions.c.id == session_id, sessions.c.tenant == tenant
         if connection.execute(select(sessions.c.id).where(*mine)).first() is None:
             raise ErasedError("the session was erased", hint="nothing of this turn was stored")
         raise ConflictError(
@@ -217,7 +241,7 @@ def append(
         )
     if records:
         connection.execute(
-            insert(entries),
+            _INSERT,
             [
                 {
                     "session_id": session_id,

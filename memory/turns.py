@@ -32,6 +32,7 @@ from agentmesh.memory.ledger import Call
 from agentmesh.memory.render import marks_text, prompt_sha, render
 from agentmesh.memory.sessions import Record, View
 from agentmesh.memory.tables import calls, epochs, layers
+from agentmesh.memory.views import View as Scope
 from agentmesh.prompt import Entry, Prompt, Segment, ToolSpec
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class Turn:
         self._head = view.head
         self._records: list[Record] = []
         self._calls: list[Call] = []
+        self._seen: dict[Scope, tuple[Epoch, Epoch]] = {}
 
     @property
     def epoch(self) -> Epoch:
@@ -185,19 +187,38 @@ class Turn:
         if note:
             self.add("note", [{"type": "text", "text": note}], step, seen=changed.seen)
 
-    def prompt(self, model: str, *, tail: str = "", cache: bool = True) -> Prompt:
-        """Return the prompt of the turn so far for a model, its breakpoints placed."""
-        view, epoch = self.view, self.epoch
+    def frozen(self, scope: Scope | None = None) -> Epoch:
+        """Return the epoch as a view of it shows it."""
+        if scope is None or not scope.hidden:
+            return self.epoch
+        held = self._seen.get(scope)
+        if held is None or held[0] is not self.epoch:
+            held = self._seen[scope] = self.epoch, scope.epoch(self.epoch)
+        return held[1]
+
+    def prompt(
+        self, model: str, *, tail: str = "", cache: bool = True, scope: Scope | None = None
+    ) -> Prompt:
+        """Return the prompt of the turn so far for a model, its breakpoints placed.
+
+        `scope` is what the model may see; everything, if it is left out.
+        """
+        view, epoch = self.view, self.frozen(scope)
+        shown: Sequence[Entry] = view.shown
+        if scope is not None and not scope.whole:
+            shown = scope.entries(shown, self.number)
         marks = (
-            place_marks(epoch.tokens, view.shown, semantics(model), anchor=view.anchors.get(model))
+            place_marks(epoch.tokens, shown, semantics(model), anchor=view.anchors.get(model))
             if cache
             else None
         )
         key = canonical.sha("".join(sha for _, sha in epoch.shared))[:32]
-        return render(epoch, view.shown, tail=canonical.clean(tail), marks=marks, key=key)
+        return render(epoch, shown, tail=canonical.clean(tail), marks=marks, key=key)
 
-    def sha(self, prompt: Prompt) -> str:
+    def sha(self, prompt: Prompt, scope: Scope | None = None) -> str:
         """Return the SHA-256 of a prompt that this turn made; quick before more is added."""
+        if scope is not None and not scope.whole:
+            return prompt_sha(self.frozen(scope), prompt.entries, prompt.tail, prompt.marks)
         prefix = self.view.prefix
         if prefix is not None and prompt.segments == self.epoch.segments:
             prefix.extend(prompt.entries)
