@@ -146,13 +146,16 @@ def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
 
 
 def _print(report: Report, html: Path | None) -> None:
+    from rich.markup import escape
+
     out = console()
     forms = ", ".join(f"{n:,} {form}" for form, n in report.forms.items())
     share = report.repeated / report.input if report.input else 0.0
     out.print(
         f"{report.calls:,} calls in {report.conversations:,} records ({forms}),"
         f" {report.bytes / 1e6:,.1f} MB. {report.input:,} tokens of prompts, {share:.1%} of them"
-        " sent before in the same session."
+        " sent before in the same session.",
+        markup=False,
     )
     _print_designs(report)
     shown = table("The workload", "kind", "steps", "share")
@@ -164,7 +167,7 @@ def _print(report: Report, html: Path | None) -> None:
     if report.heads:
         shown = table("Prompts that begin alike", "beginning", "tokens", "conversations", "calls")
         for head in report.heads:
-            start = " ".join(head.start.split())[:60]
+            start = escape(" ".join(head.start.split())[:60])
             shown.add_row(start, f"{head.tokens:,}", f"{head.sessions:,}", f"{head.calls:,}")
         out.print(shown)
     _print_breaks(report)

@@ -87,6 +87,8 @@ def _write(path: Path, report: Accounts) -> None:
 
 
 def _print(report: Accounts, keys: list[str], html: Path | None) -> None:
+    from rich.markup import escape
+
     out = console()
     if not report.total.calls:
         out.print("The ledger holds no calls.")
@@ -95,7 +97,7 @@ def _print(report: Accounts, keys: list[str], html: Path | None) -> None:
         rows = list(report.by[key].items())
         shown = table(f"By {key}", key, "calls", "input", "read", "written", "out", "cost")
         for name, row in rows[:ROWS]:
-            shown.add_row(name or "(none)", *_figures(row))
+            shown.add_row(escape(name) or "(none)", *_figures(row))
         if len(rows) > 1:
             shown.add_section()
             shown.add_row(

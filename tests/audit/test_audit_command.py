@@ -37,6 +37,13 @@ def test_prints_the_bill_the_workload_and_the_assumptions(log):
         assert words in done.output
 
 
+def test_what_a_log_says_is_text_and_no_markup(log):
+    log.write_text(log.read_text().replace("Rules. ", "[/b] [red] "))
+    done = run(log)
+    assert done.exit_code == 0, done.output
+    assert "[/b] [red]" in done.output
+
+
 def test_json_and_page(log, tmp_path):
     page = tmp_path / "audit.html"
     report = json.loads(run(log, "--json", "--html", page).output)

@@ -67,3 +67,11 @@ def test_wrong_use_is_one_clear_error(busy, tmp_path, arguments, message):
     done = run(*filled)
     assert message in str(done.exception)
     assert done.exception.hint
+
+
+def test_names_are_text_and_no_markup(stage):
+    stage.say("[/b] s1", user="[red]u1")
+    done = run(stage.path, "--by", "user", "--by", "session", "--misses", "3")
+    assert done.exit_code == 0, done.output
+    assert "[red]u1" in done.output
+    assert "[/b] s1" in done.output
