@@ -140,12 +140,26 @@ def _lines(transcript: Transcript) -> Iterator[tuple[str, int]]:
     named = [place for place in transcript.failing if not is_test(place.path)]
     sources = [path for path in files if not is_test(path) and path.endswith(".py")]
     rest = [(path, number) for path in sources for number in range(1, len(files[path]) + 1)]
+    code = {path: _code(files[path]) for path in files}
     for where in (*named, *called, *rest):
         path, number = where
-        line = files[path][number - 1].strip() if number <= len(files.get(path, ())) else ""
+        line = files[path][number - 1].strip() if number in code.get(path, ()) else ""
         if where not in seen and line != UNREAD and line and not line.startswith(_SKIPPED):
             seen.add(where)
             yield path, number
+
+
+def _code(lines: list[str]) -> set[int]:
+    """Return the numbers of the lines outside of strings that span lines."""
+    numbers, within = set(), False
+    for number, line in enumerate(lines, 1):
+        marks = line.count('"""') + line.count("'''")
+        if line == UNREAD:
+            within = False
+        elif not within and not marks:
+            numbers.add(number)
+        within ^= bool(marks % 2)
+    return numbers
 
 
 def _variants(line: str, kind: int) -> Iterator[str]:

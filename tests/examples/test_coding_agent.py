@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from agentmesh import Tier
+from agentmesh.emulator import Answer, Request
+from agentmesh.errors import ConfigError, InputError
+from agentmesh.examples.coding_agent.brains import FLAGSHIP, STUDENT, flagship
+from agentmesh.examples.coding_agent.main import main
+from agentmesh.examples.coding_agent.repair import candidates
+from agentmesh.examples.coding_agent.solve import (
+    SAMPLE_TESTS,
+    Outcome,
+    guess,
+    sample,
+    solve,
+    undo,
+)
+from agentmesh.examples.coding_agent.transcript import Done, Transcript, failures
+from agentmesh.testing import emulator
+from agentmesh.tools.git import Git
+
+
+def _state(repo: Path) -> tuple[str, str, str]:
+    def git(*args: str) -> str:
+        return subprocess.run(
+            ["git", *args], cwd=repo, check=True, capture_output=True, text=True
+        ).stdout
+
+    return git("status", "--porcelain"), git("rev-parse", "HEAD"), git("worktree", "list")
+
+
+@dataclass
+class Repaired:
+    """The shipped repository, repaired but not accepted, and what was shown on the way."""
+
+    repo: Path
+    outcome: Outcome
+    shown: list[str]
+    before: tuple[str, str, str]
+    after: tuple[str, str, str]
+
+
+@pytest.fixture(scope="module")
+def repaired() -> Iterator[Repaired]:
+    with sample() as repo:
+        before, shown = _state(repo), list[str]()
+        outcome = solve(repo, tests=SAMPLE_TESTS, show=shown.append, approve=lambda request: True)
+        yield Repaired(repo, outcome, shown, before, _state(repo))
+
+
+def test_the_broken_repository_is_repaired(repaired: Repaired) -> None:
+    outcome = repaired.outcome
+    assert outcome.solved
+    assert outcome.tests.startswith("OK")
+    assert "+    start = (number - 1) * size" in outcome.patch
+    assert "+    if total >= FREE_SHIPPING_FROM:" in outcome.patch
+    assert "b/tests/" not in outcome.patch
+    assert outcome.plan
+    assert outcome.usd is not None
+    assert outcome.usd > 0
+
+
+def test_the_student_looks_and_the_flagship_edits(repaired: Repaired) -> None:
+    assert repaired.outcome.steps["student"] > 3
+    assert repaired.outcome.steps["flagship"] > 3
+    edits = [line for line in repaired.shown if "edit_file(" in line or "git_commit(" in line]
+    assert edits
+    assert all(line.startswith("flagship") for line in edits)
+    assert any(line.startswith("student") and "search_files(" in line for line in repaired.shown)
+
+
+def test_the_repository_is_untouched_until_the_patch_is_accepted(repaired: Repaired) -> None:
+    assert repaired.before == repaired.after
+    assert not repaired.outcome.accepted
+
+
+def test_an_accepted_patch_is_applied_and_can_be_taken_back(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with sample() as repo:
+        before = _state(repo)
+        outcome = solve(repo, tests=SAMPLE_TESTS, accept=True, approve=lambda request: True)
+        assert outcome.accepted
+        changed, head, trees = _state(repo)
+        assert sorted(changed.split()) == ["M", "M", "shop/pages.py", "shop/prices.py"]
+        assert (head, trees) == before[1:]
+        with pytest.raises(SystemExit) as ended:
+            main(["--repo", str(repo), "--undo"])
+        assert ended.value.code == 0
+        assert capsys.readouterr().out == "taken back: shop/pages.py, shop/prices.py\n"
+        assert _state(repo) == before
+        with pytest.raises(InputError, match="no patch"):
+            undo(repo)
+
+
+def _repository(folder: Path, code: str, test: str) -> Path:
+    folder.mkdir()
+    (folder / "it.py").write_text(code)
+    (folder / "test_code.py").write_text(
+        "import unittest\n\nfrom it import f\n\n\n"
+        "class T(unittest.TestCase):\n    def test_f(self):\n"
+        f"        {test}\n"
+    )
+    Git.create(folder)
+    return folder
+
+
+def test_a_task_that_is_too_hard_changes_nothing_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repo = _repository(
+        tmp_path / "hard", "def f(x):\n    return x == 1\n", "self.assertEqual(f(1), 'one')"
+    )
+    before = _state(repo)
+    with pytest.raises(SystemExit) as ended:
+        main(["--repo", str(repo), "--accept", "--unconfined", "--json"])
+    assert ended.value.code == 1
+    told = json.loads(capsys.readouterr().out)
+    assert not told["solved"]
+    assert not told["accepted"]
+    assert told["patch"] == ""
+    assert "could not repair" in told["answer"]
+    assert _state(repo) == before
+
+
+def test_nothing_is_done_where_all_tests_pass(tmp_path: Path) -> None:
+    repo = _repository(tmp_path / "fine", "def f(x):\n    return x\n", "self.assertEqual(f(1), 1)")
+    outcome = solve(repo, approve=lambda request: True)
+    assert (outcome.solved, outcome.patch) == (True, "")
+    assert "nothing to repair" in outcome.answer
+
+
+def test_a_student_that_edits_is_refused_and_the_step_escalates(tmp_path: Path) -> None:
+    repo = _repository(tmp_path / "off", "def f(x):\n    return x < 2\n", "self.assertTrue(f(2))")
+
+    def rash(request: Request) -> Answer:
+        """Edit first, and look later."""
+        return Answer(calls=[("delete_file", {"path": "test_code.py"})])
+
+    with emulator({STUDENT: rash, FLAGSHIP: flagship}) as server:
+        tiers = [
+            Tier(name, f"anthropic:{model}", base_url=server.url, api_key="emulator")
+            for name, model in (("student", STUDENT), ("flagship", FLAGSHIP))
+        ]
+        shown: list[str] = []
+        outcome = solve(repo, tiers=tiers, show=shown.append, approve=lambda request: True)
+    assert outcome.solved
+    assert outcome.refused >= 1
+    assert outcome.steps["student"] == 0
+    assert any("may not use 'delete_file'" in line for line in shown)
+    assert (repo / "test_code.py").exists()
+    assert "b/test_code.py" not in outcome.patch
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--repo", "{none}"], "is no git repository"),
+        (["--repo", "{plain}"], "is no git repository"),
+        (["--repo", "{empty}"], "has no commit yet"),
+        (["--repo", "{fine}", "--task", "  "], "the task is empty"),
+        (["--student", "anthropic:x"], "--student needs --flagship"),
+        (["--flagship", "no model"], "names no model"),
+        (["--undo"], "--undo needs --repo"),
+    ],
+)
+def test_wrong_use_is_one_line_with_a_hint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    for name in ("plain", "empty"):
+        (tmp_path / name).mkdir()
+    subprocess.run(["git", "init", "-q", str(tmp_path / "empty")], check=True)
+    fine = _repository(tmp_path / "fine", "f = 1\n", "pass")
+    places = {name: str(tmp_path / name) for name in ("none", "plain", "empty")}
+    with pytest.raises(SystemExit) as ended:
+        main([argument.format(fine=fine, **places) for argument in arguments])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+    assert "(" in error
+
+
+def test_a_folder_within_a_repository_is_no_repository(tmp_path: Path) -> None:
+    repo = _repository(tmp_path / "fine", "f = 1\n", "pass")
+    (repo / "inner").mkdir()
+    with pytest.raises(ConfigError):
+        solve(repo / "inner")
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("Ran 3 tests in 0.1s\n\nOK\n[exit status 0]", 0),
+        ("FAILED (failures=2, errors=1)\n[exit status 1]", 3),
+        ("2 failed, 10 passed in 0.3s\n[exit status 1]", 2),
+        ("1 failed, 2 errors in 0.3s\n[exit status 1]", 3),
+        ("ImportError\n[exit status 1]", 1_000_000),
+        ("OK\n[ended: it ran for more than 60 s]", 1_000_000),
+    ],
+)
+def test_failures_are_counted(text: str, count: int) -> None:
+    assert failures(text) == count
+
+
+def test_edits_are_tried_in_code_alone_and_likeliest_first() -> None:
+    read = (
+        "     1\tLIMIT = 3\n     2\t\n     3\tdef f(x):\n"
+        '     4\t    """Return >= this."""\n     5\t    return x > 1  # not < 2'
+    )
+    transcript = Transcript(
+        (
+            Done("read_file", {"path": "a.py"}, read),
+            Done("search_files", {}, "a.py:3: def f(x):"),
+        ),
+        "",
+        True,
+    )
+    tried = [(edit.line, edit.new.strip()) for edit in candidates(transcript)]
+    assert tried[0] == (5, "return x >= 1  # not < 2")
+    assert {line for line, _ in tried} == {1, 5}
+    assert (1, "LIMIT = 4") in tried
+    assert not [new for _, new in tried if "not <= 2" in new]
+
+
+def test_the_command_that_runs_the_tests_is_guessed(tmp_path: Path) -> None:
+    assert guess(tmp_path) == "python3 -m unittest discover"
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "__init__.py").touch()
+    assert guess(tmp_path) == "python3 -m unittest discover -t . -s tests"
+    (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
+    assert "pytest" in guess(tmp_path)
