@@ -388,8 +388,13 @@ def _short(line: str) -> str:
     return f"{line[:_MAX_LINE]} [{len(line) - _MAX_LINE:,} more characters]"
 
 
+def plain(text: str) -> str:
+    """Return `text` without a terminal's codes: colours are waste, and can hide words."""
+    return _TERMINAL.sub("", text)
+
+
 def _told(run: Run) -> str:
     """Return a command's output and end as a model reads it."""
     end = f"[ended: {run.ended}]" if run.ended else f"[exit status {run.status}]"
-    output = _TERMINAL.sub("", run.text).rstrip("\n")  # colours are waste, and can hide text
+    output = plain(run.text).rstrip("\n")
     return f"{output}\n{end}" if output else end

@@ -26,11 +26,14 @@ Calls = list[tuple[str, dict[str, Any]]]
 STUDENT = "claude-haiku-4-5"
 FLAGSHIP = "claude-opus-5-5"
 _MOST_READ = 6
+_BARRED = "I could not run the tests, and without them I change nothing."
 
 
 def student(request: Request) -> Answer:
     """Look until there is nothing left to look at, then say what was found."""
     transcript = Transcript.of(request)
+    if transcript.barred:
+        return Answer(_BARRED)
     if transcript.to_fix:
         return flagship(request)
     if calls := _looking(transcript):
@@ -41,6 +44,8 @@ def student(request: Request) -> Answer:
 def flagship(request: Request) -> Answer:
     """Plan, edit, test and commit; give up when there is nothing left to try."""
     transcript = Transcript.of(request)
+    if transcript.barred:
+        return Answer(_BARRED)
     if calls := _looking(transcript):
         return Answer(calls=calls)
     if not transcript.to_fix or not failures(transcript.runs[0].text):

@@ -119,6 +119,11 @@ class Transcript:
         """The runs of the tests."""
         return [x for x in self.calls("run_command") if x.args.get("command") == self.command]
 
+    @property
+    def barred(self) -> bool:
+        """Whether the tests could not be run at all: a person refused, or the command is none."""
+        return any("[exit status " not in x.text and "[ended: " not in x.text for x in self.runs)
+
     @cached_property
     def failing(self) -> tuple[Place, ...]:
         """The places that the first run's tracebacks name, in files of the repository."""

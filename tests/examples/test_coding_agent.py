@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,7 @@ from agentmesh.examples.coding_agent.solve import (
 from agentmesh.examples.coding_agent.transcript import Done, Transcript, failures
 from agentmesh.testing import emulator
 from agentmesh.tools.git import Git
+from agentmesh.tools.programs import find
 
 
 def _state(repo: Path) -> tuple[str, str, str]:
@@ -157,6 +159,31 @@ def test_a_student_that_edits_is_refused_and_the_step_escalates(tmp_path: Path) 
     assert any("may not use 'delete_file'" in line for line in shown)
     assert (repo / "test_code.py").exists()
     assert "b/test_code.py" not in outcome.patch
+
+
+@pytest.mark.parametrize("approved", [True, False])
+def test_without_bubblewrap_a_person_is_asked_before_each_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, approved: bool
+) -> None:
+    installed = find
+    monkeypatch.setattr(
+        "agentmesh.tools.sandbox.find", lambda name: None if name == "bwrap" else installed(name)
+    )
+    repo = _repository(tmp_path / "off", "def f(x):\n    return x < 2\n", "self.assertTrue(f(2))")
+    asked: list[str] = []
+
+    def approve(request: dict[str, Any]) -> bool:
+        asked.extend(action["args"]["command"] for action in request["action_requests"])
+        return approved
+
+    outcome = solve(repo, approve=approve)
+    assert outcome.confinement == "restricted"
+    assert set(asked) == {"python3 -m unittest discover"}
+    assert outcome.solved == approved
+    if not approved:
+        assert outcome.patch == ""
+        assert "not run" in outcome.tests
+        assert "could not run the tests" in outcome.answer
 
 
 @pytest.mark.parametrize(
