@@ -167,7 +167,7 @@ def _print(report: Report, html: Path | None) -> None:
     if report.heads:
         shown = table("Prompts that begin alike", "beginning", "tokens", "conversations", "calls")
         for head in report.heads:
-            start = escape(" ".join(head.start.split())[:60])
+            start = escape(_printable(head.start)[:60])
             shown.add_row(start, f"{head.tokens:,}", f"{head.sessions:,}", f"{head.calls:,}")
         out.print(shown)
     _print_breaks(report)
@@ -176,6 +176,11 @@ def _print(report: Report, html: Path | None) -> None:
         out.print(f"- {line}", style="dim", markup=False)
     if html is not None:
         out.print(f"Charts: {html}", markup=False)
+
+
+def _printable(text: str) -> str:
+    """Return a log's text on one line, without what would steer a terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _print_designs(report: Report) -> None:
@@ -190,7 +195,7 @@ def _print_designs(report: Report) -> None:
         out.print(shown)
     for model, calls in report.unpriced.items():
         out.print(
-            f"{calls:,} calls of {model} are in no bill: its price is unknown"
+            f"{calls:,} calls of {_printable(model)} are in no bill: its price is unknown"
             " (--prices or --unpriced-as).",
             markup=False,
         )
@@ -208,6 +213,6 @@ def _print_breaks(report: Report) -> None:
         for cause, row in rows.items():
             tokens = f", {row.tokens:,} tokens to pay again" if row.tokens else ""
             out.print(f"- {cause}: {row.times:,} times{tokens}", markup=False)
-            out.print(f"    first at {row.example}", style="dim", markup=False)
+            out.print(f"    first at {_printable(row.example)}", style="dim", markup=False)
     if not report.breaks:
         out.print("Nothing in these logs breaks the cache.")

@@ -13,9 +13,10 @@ The order of worth:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from agentmesh.economy.semantics import CacheSemantics
@@ -72,6 +73,18 @@ class Gaps:
 
     shared: Sequence[float] = ()
     session: Sequence[float] = ()
+
+    @classmethod
+    def between(cls, sessions: Iterable[Sequence[float]]) -> Gaps:
+        """Return the gaps between calls, given the times of each session's calls of one model.
+
+        >>> Gaps.between([[0.0, 10.0], [400.0, 425.0]])
+        Gaps(shared=(10.0, 390.0, 25.0), session=(10.0, 25.0))
+        """
+        ordered = [sorted(times) for times in sessions]
+        every = sorted(time for times in ordered for time in times)
+        own = tuple(b - a for times in ordered for a, b in pairwise(times))
+        return cls(tuple(b - a for a, b in pairwise(every)), own)
 
 
 @dataclass(frozen=True, slots=True)

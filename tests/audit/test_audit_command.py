@@ -38,10 +38,11 @@ def test_prints_the_bill_the_workload_and_the_assumptions(log):
 
 
 def test_what_a_log_says_is_text_and_no_markup(log):
-    log.write_text(log.read_text().replace("Rules. ", "[/b] [red] "))
+    log.write_text(log.read_text().replace("Rules. ", "[/b] [red] \\u001b[2J"))
     done = run(log)
     assert done.exit_code == 0, done.output
-    assert "[/b] [red]" in done.output
+    assert "[/b] [red] [2J" in done.output
+    assert "\x1b" not in done.output
 
 
 def test_json_and_page(log, tmp_path):

@@ -121,6 +121,12 @@ def test_shared_layers_live_long_while_a_session_that_ends_soon_does_not():
     assert made.marks.entries == {1: "short"}
 
 
+def test_gaps_are_seen_per_session_and_over_all_of_them():
+    gaps = Gaps.between([[100.0, 0.0], [50.0]])
+    assert gaps == Gaps(shared=(50.0, 50.0), session=(100.0,))
+    assert Gaps.between([]) == Gaps()
+
+
 def test_per_use_is_read_when_it_lives_and_a_write_when_it_does_not():
     assert per_use(OPUS, [10.0], "short") == OPUS.read_multiplier
     assert per_use(OPUS, [301.0], "short") == OPUS.write_multiplier
