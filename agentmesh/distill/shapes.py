@@ -1,0 +1,171 @@
+"""Answers as shapes: which tools are called or which template is said, and how its slots are filled.
+
+A shape is learned from answers that differ only in values that stand somewhere in the prompt.
+Each slot remembers the sources that had its value most often, best first.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from agentmesh import canonical
+from agentmesh.distill.scene import Scene, Source, leaves
+from agentmesh.distill.traces import Message
+
+_SLOT = re.compile(r"\{(\d+)\}")
+_WORDS = re.compile(r"\{\d+\}|[^{}]+|[{}]")
+_SOURCES = 4
+"""Sources that a slot remembers."""
+
+
+class Taken(NamedTuple):
+    """An answer taken apart: its shape's name, and the values of its slots in order."""
+
+    shape: str
+    values: tuple[Any, ...]
+
+
+def take(answer: Message, scene: Scene) -> Taken:
+    """Return the shape of an answer given in a scene."""
+    calls = answer.get("tool_calls") or ()
+    if not calls:
+        return _take_text(str(answer.get("content") or ""), scene)
+    names: list[list[Any]] = []
+    values: list[Any] = []
+    for call in calls:
+        try:
+            arguments = json.loads(call["function"]["arguments"] or "{}")
+        except ValueError:
+            arguments = {}
+        found = sorted(leaves(arguments))
+        names.append([call["function"]["name"], [path for path, _ in found]])
+        values += [value for _, value in found]
+    said = str(answer.get("content") or "")
+    return Taken(canonical.dumps({"calls": names, "said": said}), tuple(values))
+
+
+def _take_text(text: str, scene: Scene) -> Taken:
+    """Replace what the scene holds by slots, the longest values first."""
+    spans: list[tuple[int, int, str]] = []
+    for value in sorted(scene.places, key=len, reverse=True):
+        if (len(value) < 2 and not value.isdigit()) or value in (
+            "true",
+            "false",
+            "null",
+            "{}",
+            "[]",
+            '""',
+        ):
+            continue
+        for match in re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", text):
+            if all(match.end() <= a or match.start() >= b for a, b, _ in spans):
+                spans.append((match.start(), match.end(), value))
+    spans.sort()
+    parts: list[str] = []
+    values: list[str] = []
+    at = 0
+    for start, end, value in spans:
+        parts += [_guard(text[at:start]), f"{{{len(values)}}}"]
+        values.append(value)
+        at = end
+    parts.append(_guard(text[at:]))
+    return Taken(canonical.dumps({"say": "".join(parts)}), tuple(values))
+
+
+def _guard(text: str) -> str:
+    """Keep a text's own braces apart from slots."""
+    return re.sub(r"\{(?=\d+\})", "{\u200b", text)
+
+
+def learn(values: Sequence[Sequence[Any]], scenes: Sequence[Scene]) -> list[list[list[Any]]]:
+    """Return, for each slot, its sources as `[kind, key]`, those that had its value most first."""
+    slots = []
+    for place in range(len(values[0])):
+        counts: Counter[Source] = Counter()
+        for row, scene in zip(values, scenes, strict=True):
+            counts.update(scene.sources(row[place]))
+            counts[Source("fixed", canonical.dumps(row[place]))] += 1
+        best = sorted(counts.items(), key=lambda item: (-item[1], _preferred(item[0])))
+        need = max(2, best[0][1] // 10) if len(values) > 1 else 1
+        slots.append([[s.kind, s.key] for s, n in best[:_SOURCES] if n >= need])
+    return slots
+
+
+def _preferred(source: Source) -> tuple[int, str]:
+    order = ("result", "now", "fact", "said", "fixed")
+    return order.index(source.kind), source.key
+
+
+def make(
+    shape: str, slots: Sequence[Sequence[Sequence[str]]], scene: Scene, call_id: str = "call_0"
+) -> Message | None:
+    """Return the answer of a shape in a scene, or None where a slot's value is nowhere."""
+    values: list[Any] = []
+    for sources in slots:
+        found = next(
+            (v for kind, key in sources if (v := _find(kind, key, scene)) is not None), None
+        )
+        if found is None:
+            return None
+        values.append(found[0])
+    plan = canonical.loads(shape)
+    if "say" in plan:
+        parts = (
+            _text(values[int(m[1])]) if (m := _SLOT.fullmatch(part)) else part
+            for part in _WORDS.findall(plan["say"])
+        )
+        return {"role": "assistant", "content": "".join(parts).replace("{\u200b", "{")}
+    calls, at = [], 0
+    for number, (name, paths) in enumerate(plan["calls"]):
+        filled = dict(zip(paths, values[at : at + len(paths)], strict=True))
+        at += len(paths)
+        arguments = json.dumps(build(filled), ensure_ascii=False)
+        function = {"name": name, "arguments": arguments}
+        this = call_id if len(plan["calls"]) == 1 else f"{call_id}_{number}"
+        calls.append({"id": this, "type": "function", "function": function})
+    return {"role": "assistant", "content": plan["said"] or None, "tool_calls": calls}
+
+
+def _find(kind: str, key: str, scene: Scene) -> tuple[Any] | None:
+    if kind == "fixed":
+        return (canonical.loads(key),)
+    source = Source(kind, key)
+    return (scene.values[source],) if source in scene.values else None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def build(filled: Mapping[str, Any]) -> Any:
+    """Return the JSON value that has these leaves."""
+    if set(filled) == {""}:
+        return filled[""]
+    root: dict[str, Any] = {}
+    for path, value in filled.items():
+        node, *rest = path.split("/")
+        here = root
+        for part in rest:
+            here = here.setdefault(node, {})
+            node = part
+        here[node] = value
+    return _listed(root)
+
+
+def _listed(value: Any) -> Any:
+    """Turn objects whose keys count from 0 into lists."""
+    if not isinstance(value, dict):
+        return value
+    items = {key: _listed(item) for key, item in value.items()}
+    if items and sorted(items) == sorted(str(i) for i in range(len(items))):
+        return [items[str(i)] for i in range(len(items))]
+    return items
+
+
+def usual(shapes: Iterable[str], least: int) -> set[str]:
+    """Return the shapes that occur at least `least` times."""
+    return {shape for shape, n in Counter(shapes).items() if n >= least}

@@ -1,0 +1,34 @@
+"""What every student is: something that answers a prompt, or says that it had better not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from agentmesh.distill.traces import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A student's answer as a chat message, or None where it abstains; and how sure it is."""
+
+    answer: Message | None
+    confidence: float
+    reason: str = ""
+
+
+@runtime_checkable
+class Student(Protocol):
+    """Answers prompts; saved to a path and read back, it gives the same answers."""
+
+    kind: str
+
+    def answer(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Guess:
+        """Return the answer to a prompt, or an abstention."""
+        ...
+
+    def save(self, path: Path | str) -> None:
+        """Write the student."""
+        ...
