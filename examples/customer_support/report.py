@@ -97,34 +97,36 @@ class Report:
         }
 
     def table(self) -> RenderableType:
-        """Return the report as a table for a terminal."""
+        """Return the report as a table for a terminal: one column for each design."""
+        from rich.box import SIMPLE
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title="The same support traffic under each design")
-        table.add_column("design")
-        for name in _COLUMNS:
-            table.add_column(name, justify="right")
-        first = self.rows[0].cost_micro if self.rows else 0
+        table = Table(title="The same support traffic under each design", box=SIMPLE)
+        table.add_column("")
         for row in self.rows:
-            table.add_row(row.design, *_cells(row, first))
+            table.add_column(row.design, justify="right")
+        first = self.rows[0].cost_micro if self.rows else 0
+        cells = [_cells(row, first) for row in self.rows]
+        for place, name in enumerate(_MEASURES):
+            table.add_row(name, *(column[place] for column in cells))
         return Group(table, *(Text(f"- {note}") for note in self.notes))
 
 
-_COLUMNS = (
+_MEASURES = (
     "requests",
     "steps",
-    "fresh",
-    "written",
-    "read",
-    "out",
-    "cached",
+    "tokens fresh",
+    "tokens written",
+    "tokens read",
+    "tokens out",
+    "read from cache",
     "escalated",
     "blocked",
     "solved",
     "dollars",
-    "vs first",
+    "of the first",
     "per dollar",
 )
 

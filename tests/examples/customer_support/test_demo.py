@@ -112,7 +112,14 @@ def test_the_report_is_json_and_a_table_with_every_column(report: Report) -> Non
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(report.table())
     shown = console.export_text()
-    for words in ("requests", "cached", "escalated", "per dollar", "stand-ins", "assumed to cost"):
+    for words in (
+        "requests",
+        "read from cache",
+        "escalated",
+        "per dollar",
+        "stand-ins",
+        "assumed to cost",
+    ):
         assert words in shown
 
 
