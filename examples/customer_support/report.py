@@ -104,7 +104,7 @@ class Report:
         from rich.text import Text
 
         table = Table(title="The same support traffic under each design", box=SIMPLE)
-        table.add_column("")
+        table.add_column("", no_wrap=True)
         for row in self.rows:
             table.add_column(row.design, justify="right")
         first = self.rows[0].cost_micro if self.rows else 0
