@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, insert, or_, select, update
 
@@ -78,6 +78,14 @@ _ESCAPED = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>\x85\u2028\u2029"})
 def escape(text: str) -> str:
     """Return JSON text that can close no tag and begin no new line, by JSON's own escapes."""
     return text.translate(_ESCAPED)
+
+
+class _Draft(NamedTuple):
+    """An item before it has its revision, as text, and what it costs."""
+
+    item: Item
+    text: str | None
+    tokens: int
 
 
 class Bucket:
@@ -166,7 +174,7 @@ class Bucket:
         trust = trust or TRUST[source]
         if expect is None and (held := self._held(key, value, source, author, trust)):
             return held
-        return self._write(key, value, source, author, trust, expect)
+        return self._write(self._draft(key, value, source, author, trust), expect)
 
     def delete(self, key: str, *, source: Source = "developer", author: str = "") -> None:
         """Remove a fact; its versions stay on record until erased."""
@@ -174,22 +182,50 @@ class Bucket:
             raise InputError(f"unknown source {source!r}", hint=f"one of {', '.join(TRUST)}")
         _check_key(key)
         if self.item(key) is not None:
-            self._write(key, None, source, author, TRUST[source], None)
+            self._write(self._draft(key, None, source, author, TRUST[source]), None)
 
     def update(
         self, key: str, change: Callable[[Any], Any], *, source: Source = "developer"
     ) -> Item:
-        """Replace a value by `change(value)` with compare-and-set, again if somebody was first."""
-        for _ in range(_ATTEMPTS):
-            item = self.item(key)
-            value = change(None if item is None else item.value)
+        """Replace a value by `change(value)`; no edit of anybody else is lost.
+
+        `change` is tried beside other writers first and, if one of them was quicker, run again
+        while they wait: it should be short, have no effect of its own and not use this memory.
+        """
+        if source not in TRUST:
+            raise InputError(f"unknown source {source!r}", hint=f"one of {', '.join(TRUST)}")
+        _check_key(key)
+        for attempt in range(_ATTEMPTS):
             try:
-                return self.set(key, value, source=source, expect=item.revision if item else 0)
+                if attempt == 0:
+                    held = self.item(key)
+                    draft = self._changed(key, held, change, source)
+                    return self._write(draft, held.revision if held else 0)
+                return self._database.write(lambda c: self._change(c, key, change, source))
             except ConflictError:
                 continue
         raise ConflictError(
             f"{key!r} changed {_ATTEMPTS} times while it was updated", hint="try again later"
         )
+
+    def _change(
+        self, connection: Connection, key: str, change: Callable[[Any], Any], source: str
+    ) -> Item:
+        """Do what `update` does while the bucket's row is locked."""
+        connection.execute(select(buckets.c.id).where(self._mine()).with_for_update())
+        current = bucket_items.c.superseded_by.is_(None), bucket_items.c.value.is_not(None)
+        rows = connection.execute(self._query(bucket_items.c.key == key, *current)).all()
+        held = _item(rows[0]) if rows else None
+        draft = self._changed(key, held, change, source)
+        return self._store(connection, draft, held.revision if held else 0)
+
+    def _changed(
+        self, key: str, held: Item | None, change: Callable[[Any], Any], source: str
+    ) -> _Draft:
+        value = change(held.value if held else None)
+        if value is None:
+            raise InputError(f"{key!r} cannot become None", hint="use delete() to remove an item")
+        return self._draft(key, value, source, "", TRUST[source])
 
     def _held(self, key: str, value: Any, source: str, author: str, trust: str) -> Item | None:
         """Return the version that says just this already: a model need not be told again."""
@@ -203,13 +239,16 @@ class Bucket:
             return None
         return held if canonical.dumps(held.value) == canonical.dumps(value) else None
 
-    def _select(self, *where: Any) -> list[Item]:
-        query = (
+    def _query(self, *where: Any) -> Any:
+        return (
             select(bucket_items)
             .join(buckets, buckets.c.id == bucket_items.c.bucket_id)
             .where(self._mine(), *where)
             .order_by(bucket_items.c.revision)
         )
+
+    def _select(self, *where: Any) -> list[Item]:
+        query = self._query(*where)
         return self._database.read(lambda c: [_item(row) for row in c.execute(query)])
 
     def _mine(self) -> Any:
@@ -219,27 +258,25 @@ class Bucket:
             buckets.c.owner == self._owner,
         )
 
-    def _write(
-        self, key: str, value: Any, source: str, author: str, trust: str, expect: int | None
-    ) -> Item:
-        author = canonical.clean(author)[:_AUTHOR_CHARS]
+    def _draft(self, key: str, value: Any, source: str, author: str, trust: str) -> _Draft:
         text = None if value is None else canonical.clean(canonical.dumps(value))
-        draft = Item(
+        item = Item(
             key=key,
             value=None if text is None else canonical.loads(text),
             revision=0,
             source=source,
-            author=author,
+            author=canonical.clean(author)[:_AUTHOR_CHARS],
             trust=trust,
             valid_from=self._clock(),
             removed=text is None,
         )
-        tokens = 0 if text is None else count(draft.line() + "\n")
-        return self._database.write(lambda c: self._store(c, draft, text, tokens, expect))
+        return _Draft(item, text, 0 if text is None else count(item.line() + "\n"))
 
-    def _store(
-        self, connection: Connection, draft: Item, text: str | None, tokens: int, expect: int | None
-    ) -> Item:
+    def _write(self, draft: _Draft, expect: int | None) -> Item:
+        return self._database.write(lambda c: self._store(c, draft, expect))
+
+    def _store(self, connection: Connection, new: _Draft, expect: int | None) -> Item:
+        draft, text, tokens = new
         bucket_id, revision, total = self._next(connection)
         held = connection.execute(
             select(bucket_items.c.revision, bucket_items.c.tokens, bucket_items.c.value).where(
@@ -285,9 +322,7 @@ class Bucket:
             )
         )
         connection.execute(update(buckets).where(buckets.c.id == bucket_id).values(tokens=total))
-        return Item(
-            **{name: getattr(draft, name) for name in _DRAFTED}, revision=revision, tokens=tokens
-        )
+        return replace(draft, revision=revision, tokens=tokens)
 
     def _next(self, connection: Connection) -> tuple[int, int, int]:
         """Take the bucket's next revision; its row is locked until the transaction ends."""
@@ -329,9 +364,6 @@ def _check_key(key: str) -> None:
         raise InputError(
             f"{key!r:.80} is not a key", hint="letters, digits, '_', '.' and '-', at most 128"
         )
-
-
-_DRAFTED = ("key", "value", "source", "author", "trust", "valid_from", "removed")
 
 
 def _item(row: Any) -> Item:

@@ -57,6 +57,7 @@ class Database:
         self.engine = _engine(self.url, in_memory=self.in_memory)
         self._immediate = self.engine.execution_options(immediate=True)
         self._group = GroupCommit(self._transaction)
+        self._writer: Connection | None = None
         self._paused = False
         _opened.add(self)
 
@@ -102,6 +103,7 @@ class Database:
 
     def close(self) -> None:
         """Close every connection."""
+        self._close_writer()
         self.engine.dispose()
 
     def before_fork(self) -> None:
@@ -118,13 +120,27 @@ class Database:
         self._group.reset()
         if not self.in_memory:
             # Even closing them would touch what the parent uses: they are kept, unused.
-            _inherited.append(self.engine.pool)
+            _inherited.extend((self.engine.pool, self._writer))
+            self._writer = None
             self.engine.dispose(close=False)
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        with _errors(), self._immediate.begin() as connection:
-            yield connection
+        """Open the next write on SQLite, on a connection that is kept as long as all goes well."""
+        with _errors():
+            if self._writer is None:
+                self._writer = self._immediate.connect()
+            try:
+                with self._writer.begin():
+                    yield self._writer
+            except BaseException:
+                self._close_writer()
+                raise
+
+    def _close_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
 
     @contextmanager
     def alone(self) -> Iterator[Connection]:

@@ -88,7 +88,7 @@ def test_an_older_database_is_migrated_with_its_data(url: str, tmp_path: Path) -
         assert revision(connection) == "0002"
         assert connection.execute(text("SELECT mood FROM sessions")).scalars().all() == ["calm"]
         # Rebuilding a table on SQLite has not deleted what refers to it.
-        assert connection.execute(text("SELECT count(*) FROM entries")).scalar_one() == 3
+        assert connection.execute(text("SELECT count(*) FROM epochs")).scalar_one() == 1
     database.close()
 
 

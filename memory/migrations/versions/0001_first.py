@@ -137,9 +137,6 @@ def upgrade() -> None:
         sa.Column("request_id", sa.String(length=128), nullable=False),
         sa.Column("started_at", sa.Float(), nullable=False),
         sa.Column("latency_s", sa.Float(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["session_id"], ["sessions.id"], name="fk_calls_session_id_sessions", ondelete="CASCADE"
-        ),
         sa.PrimaryKeyConstraint("id", name="pk_calls"),
     )
     op.create_index("ix_calls_session_id_turn", "calls", ["session_id", "turn"], unique=False)
@@ -155,12 +152,6 @@ def upgrade() -> None:
         sa.Column("chain", sa.String(length=64), nullable=False),
         sa.Column("tokens", sa.Integer(), nullable=False),
         sa.Column("at", sa.Float(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["session_id"],
-            ["sessions.id"],
-            name="fk_entries_session_id_sessions",
-            ondelete="CASCADE",
-        ),
         sa.PrimaryKeyConstraint("session_id", "seq", name="pk_entries"),
     )
     op.create_table(
