@@ -13,19 +13,26 @@ if TYPE_CHECKING:
     from agentmesh.tools.call import Result, arun_call, run_call, to_message
     from agentmesh.tools.caller import CallContext, bind_context, context, idempotency_key
     from agentmesh.tools.declarations import Declaration, declaration, declare, tool
+    from agentmesh.tools.fetch_guard import FetchGuard
     from agentmesh.tools.journal import Journal, arun_once, keyed, run_once
     from agentmesh.tools.labels import Label, Permission, permitted
+    from agentmesh.tools.sandbox import Limits, Sandbox
     from agentmesh.tools.schema import schema_tool, spec
     from agentmesh.tools.toolset import Catalogue, catalogue
+    from agentmesh.tools.workspace import Workspace
 
 _HOME = {
     "CallContext": "caller",
     "Catalogue": "toolset",
     "Declaration": "declarations",
+    "FetchGuard": "fetch_guard",
     "Journal": "journal",
     "Label": "labels",
+    "Limits": "sandbox",
     "Permission": "labels",
     "Result": "call",
+    "Sandbox": "sandbox",
+    "Workspace": "workspace",
     "arun_call": "call",
     "arun_once": "journal",
     "bind_context": "caller",
@@ -48,10 +55,14 @@ __all__ = [
     "CallContext",
     "Catalogue",
     "Declaration",
+    "FetchGuard",
     "Journal",
     "Label",
+    "Limits",
     "Permission",
     "Result",
+    "Sandbox",
+    "Workspace",
     "arun_call",
     "arun_once",
     "bind_context",
