@@ -10,12 +10,14 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from agentmesh.economy.semantics import semantics
-from agentmesh.economy.tokens import count
+from agentmesh.budgets import Account, Budgets, Spender
 from agentmesh.economy.usage import Usage
+from agentmesh.economy.warmth import Outline
 from agentmesh.errors import BudgetError, TierError
+from agentmesh.fanout import FanOut, Lead
+from agentmesh.forecast import Forecast
 from agentmesh.memory import Call, Turn
-from agentmesh.memory.render import marks_text
+from agentmesh.memory.render import call_marks
 from agentmesh.parts import Parts
 from agentmesh.prompt import Prompt
 from agentmesh.providers import stop_of, to_blocks, to_messages, to_tools, usage_of
@@ -34,16 +36,13 @@ from agentmesh.routing import (
 from agentmesh.state import State, failures_of, with_failure
 from agentmesh.tiers import Tier
 
-EXPECTED_OUTPUT = 300
-"""Tokens of an answer, until a session's own answers tell better."""
-
-
 @dataclass(frozen=True)
 class Attempt:
     """One call about to be made: everything about it that is known beforehand."""
 
     tier: Tier
     prompt: Prompt
+    seen: Outline
     sha: str
     messages: list[BaseMessage]
     model: Runnable[Any, Any]
@@ -59,34 +58,47 @@ class Act:
         self._parts = parts
         self._bound: dict[tuple[Any, ...], Runnable[Any, Any]] = {}
         self._policy = RetryPolicy(deadline_s=parts.deadline_s)
+        self._budgets = Budgets(parts.budget, parts.name, parts.memory, parts.prices)
+        self._forecast = Forecast(parts.memory)
+        self._fan_out = FanOut()
 
     def run(self, state: State, turn: Turn, config: RunnableConfig) -> dict[str, Any]:
         """Make one draft."""
-        attempt = self._prepare(state, turn, self._parts.tier(state["tier"]), self._tail(state))
-        failed = self._recorder(state, turn, attempt)
-        try:
-            message = call_with_retry(
-                lambda seconds: _invoked(attempt, config, seconds),
-                policy=self._policy,
-                on_failure=failed,
-            )
-        except TierError as error:
-            return self._failed(state, turn, attempt, error)
-        return self._judged(state, turn, attempt, message)
+        with (
+            self._fan_out.passed(self._cold(state, turn)) as lead,
+            self._budgets.account(_spender(state, turn)) as account,
+        ):
+            state, attempt = self._admitted(state, turn, account)
+            failed = self._recorder(state, turn, attempt, account)
+            try:
+                message = call_with_retry(
+                    lambda seconds: _invoked(
+                        attempt, self._begin(attempt, account, config, lead), seconds
+                    ),
+                    policy=self._policy,
+                    on_failure=failed,
+                )
+            except TierError as error:
+                return self._failed(state, turn, attempt, error)
+            return self._judged(state, turn, attempt, message)
 
     async def arun(self, state: State, turn: Turn, config: RunnableConfig) -> dict[str, Any]:
         """Make one draft without blocking the event loop."""
-        attempt = self._prepare(state, turn, self._parts.tier(state["tier"]), self._tail(state))
-        failed = self._recorder(state, turn, attempt)
-        try:
-            message = await acall_with_retry(
-                lambda seconds: _ainvoked(attempt, config, seconds),
-                policy=self._policy,
-                on_failure=failed,
-            )
-        except TierError as error:
-            return self._failed(state, turn, attempt, error)
-        return self._judged(state, turn, attempt, message)
+        async with self._fan_out.apassed(self._cold(state, turn)) as lead:
+            with self._budgets.account(_spender(state, turn)) as account:
+                state, attempt = self._admitted(state, turn, account)
+                failed = self._recorder(state, turn, attempt, account)
+                try:
+                    message = await acall_with_retry(
+                        lambda seconds: _ainvoked(
+                            attempt, self._begin(attempt, account, config, lead), seconds
+                        ),
+                        policy=self._policy,
+                        on_failure=failed,
+                    )
+                except TierError as error:
+                    return self._failed(state, turn, attempt, error)
+                return self._judged(state, turn, attempt, message)
 
     def side_call(
         self,
@@ -123,13 +135,14 @@ class Act:
 
     def _prepare(self, state: State, turn: Turn, tier: Tier, tail: str) -> Attempt:
         turn.refresh(state["step"])
-        prompt = turn.prompt(tier.model_name, tail=tail, cache=tier.cache and tier.ours)
+        cache = tier.cache and tier.ours
+        prompt = turn.prompt(tier.model_name, tail=tail, cache=cache, scope=tier.view)
         planned = _planned(prompt, turn, tier)
         self._check_budget(state, turn, tier, planned)
         return Attempt(
             tier=tier,
             prompt=prompt,
-            sha=turn.sha(prompt),
+            sha=turn.sha(prompt, tier.view),
             messages=to_messages(prompt, tier.audience),
             model=self._model(tier, prompt),
             planned=planned,
@@ -254,7 +267,7 @@ class Act:
                 model=attempt.tier.model_name,
                 head=attempt.prompt.entries[-1].seq,
                 tail=attempt.prompt.tail,
-                marks=marks_text(attempt.prompt.marks),
+                marks=call_marks(attempt.prompt.marks, attempt.tier.view),
                 prompt_sha=attempt.sha,
                 decision=state["decision"],
                 planned={"read": planned.read, "write": planned.write, "fresh": planned.fresh},
@@ -300,7 +313,7 @@ def step_of(state: State, turn: Turn, parts: Parts) -> Step:
 def _planned(prompt: Prompt, turn: Turn, tier: Tier) -> Usage:
     """Return the tokens that a call is expected to use, by kind."""
     rules = semantics(tier.model_name)
-    frozen = sum(tokens for _, tokens in turn.epoch.tokens)
+    frozen = sum(tokens for _, tokens in turn.frozen(tier.view).tokens)
     total = frozen + sum(entry.tokens for entry in prompt.entries) + count(prompt.tail)
     answers = [entry.tokens for entry in prompt.entries if entry.kind == "assistant"]
     output = sum(answers) // len(answers) if answers else EXPECTED_OUTPUT

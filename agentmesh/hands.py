@@ -188,6 +188,23 @@ class Hands:
         journal.close()
         return self._done(state, turn, answered)
 
+    def _look(self, context: CallContext, sees: frozenset[str]) -> Callable[[str], dict[str, Any]]:
+        """Return what reads the buckets that a tool was declared to see."""
+        memory = self._parts.memory
+
+        def look(bucket: str) -> dict[str, Any]:
+            if bucket not in sees:
+                raise InputError(
+                    f"this tool sees no {bucket!r}", hint=f"declare @tool(sees={{{bucket!r}}})"
+                )
+            owner = {"profile": context.user, "task": context.session}.get(
+                bucket, memory.organisation_of(context.user)
+            )
+            of = {"profile": memory.profile, "task": memory.task}.get(bucket, memory.org)
+            return {item.key: item.value for item in of(owner).items()} if owner else {}
+
+        return look
+
     def _named(self, key: str, result: Result) -> Result:
         """Return a result; one that was cut says how its reader gets at the rest."""
         if not result.whole or result.final or not self._parts.recalls:
@@ -204,7 +221,8 @@ class Hands:
         for call in draft.tool_calls:
             tool = self._parts.catalogue.by_name[call["name"]]
             same = call["name"] + canonical.dumps(call["args"])
-            bound = keyed(tool, call["args"], context, nth=seen[same])
+            look = self._look(context, self._parts.catalogue.declarations[call["name"]].sees)
+            bound = keyed(tool, call["args"], replace(context, look=look), nth=seen[same])
             seen[same] += 1
             journal.name(bound.idempotency_key, str(call["id"]), call["name"])
             keys[str(call["id"])] = bound

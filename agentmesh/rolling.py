@@ -64,9 +64,20 @@ class Rolling:
             turn.begin_epoch(self._parts.core, "compaction", base=base, digest=digest)
 
     def _tier(self, state: State) -> Tier | None:
-        """Return the tier whose cache is warm: the one that answered last."""
+        """Return the tier whose cache is warm, the one that answered last, if it sees the whole log.
+
+        Where it does not, the biggest one that does.
+        """
         name = state.get("tier")
-        return self._parts.tier(name) if name else None
+        if not name:
+            return None
+        able = [tier for tier in self._parts.tiers if sees_log(tier)]
+        return next((tier for tier in able if tier.name == name), able[-1] if able else None)
+
+
+def sees_log(tier: Tier) -> bool:
+    """Say whether a tier sees every turn of a session, so that it can give an account of them."""
+    return tier.view is None or (tier.view.history_turns is None and tier.view.digest)
 
 
 __all__ = ["Compaction", "Rolling", "recall_tool"]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from agentmesh.economy.prices import Price
+    from agentmesh.memory.views import View
 
 _NAME = re.compile(r"[\w.-]{1,64}")
 _MODEL = re.compile(r"(anthropic|openai|openai-compatible):\S+")
@@ -39,6 +40,7 @@ class Tier:
         timeout_s: of one request.
         price: of a model that no price list knows, in dollars per million tokens.
         cache: false for a model whose prompt is not to be marked for caching.
+        view: what the model may see of the buckets and the log; everything, if left out.
         extra: more parameters of the vendor's API.
     """
 
@@ -51,6 +53,7 @@ class Tier:
     timeout_s: float = 60.0
     price: Price | None = None
     cache: bool = True
+    view: View | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -58,13 +61,16 @@ class Tier:
             raise ConfigError(
                 f"{self.name!r} is not a tier's name", hint="a word such as 'student' or 'flagship'"
             )
-        if isinstance(self.model, str):
-            if not _MODEL.fullmatch(self.model):
-                raise ConfigError(
-                    f"tier {self.name!r}: {self.model!r} names no model",
-                    hint="write VENDOR:NAME with anthropic, openai or openai-compatible",
-                )
-        elif not hasattr(self.model, "invoke"):
+        if isinstance(self.model, str) and not _MODEL.fullmatch(self.model):
+            raise ConfigError(
+                f"tier {self.name!r}: {self.model!r} names no model",
+                hint="write VENDOR:NAME with anthropic, openai or openai-compatible",
+            )
+        if self.view is not None and not hasattr(self.view, "first_turn"):
+            raise ConfigError(
+                f"tier {self.name!r}: {self.view!r} is no view", hint="view=View(profile=False)"
+            )
+        if not isinstance(self.model, str) and not hasattr(self.model, "invoke"):
             raise ConfigError(
                 f"tier {self.name!r}: {self.model!r} is no model",
                 hint="a string such as 'anthropic:claude-opus-5-5', or a langchain-core chat model",

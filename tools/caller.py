@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentmesh import canonical
+from agentmesh.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,19 @@ class CallContext:
     agent: str = ""
     tier: str = ""
     idempotency_key: str = ""
+    look: Callable[[str], Mapping[str, Any]] | None = field(default=None, compare=False, repr=False)
+
+    def facts(self, bucket: str) -> Mapping[str, Any]:
+        """Return what is known in a bucket (`org`, `profile`, `task`), by key.
+
+        Raises:
+            InputError: the tool was not declared to see it, or there is no turn.
+        """
+        if self.look is None:
+            raise InputError(
+                f"this call sees no {bucket!r}", hint=f"declare @tool(sees={{{bucket!r}}})"
+            )
+        return self.look(bucket)
 
 
 _current: ContextVar[CallContext | None] = ContextVar("agentmesh_call", default=None)

@@ -27,6 +27,7 @@ Approval = Literal["never", "always"] | Callable[[dict[str, Any]], bool]
 """When a person must agree; a condition is given the arguments."""
 
 SLOT = "agentmesh.declaration"
+BUCKETS = frozenset({"org", "profile", "task"})
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
@@ -39,6 +40,7 @@ class Declaration:
     checked against the schema before the call. `trust`, `confidentiality`: of its output.
     `accepts`: the lowest integrity of what the turn has read with which it may run at all.
     `sends`: the highest confidentiality of it that may leave through this tool.
+    `sees`: the buckets that it may read through `context().facts(...)`: org, profile, task.
     `reconcile`: given the idempotency key, returns the answer that a call under it gave, or
     None if it never ran; it is asked after a crash.
     """
@@ -56,6 +58,7 @@ class Declaration:
     accepts: Integrity = "untrusted"
     sends: Confidentiality = "private"
     confidentiality: Confidentiality = "public"
+    sees: frozenset[str] = frozenset()
     reconcile: Callable[[str], str | None] | None = None
 
     def __post_init__(self) -> None:
@@ -74,6 +77,11 @@ class Declaration:
             raise ConfigError(
                 f"max_chars cannot be {self.max_chars!r}", hint="use 200 or more characters"
             )
+        if isinstance(self.sees, str) or not set(self.sees) <= BUCKETS:
+            raise ConfigError(
+                f"sees cannot be {self.sees!r}", hint=f"a set of {', '.join(sorted(BUCKETS))}"
+            )
+        object.__setattr__(self, "sees", frozenset(self.sees))
         for name in ("tiers", "agents"):
             names = getattr(self, name)
             if isinstance(names, str):
@@ -111,6 +119,7 @@ class Terms(TypedDict, total=False):
     accepts: Integrity
     sends: Confidentiality
     confidentiality: Confidentiality
+    sees: frozenset[str] | set[str]
     reconcile: Callable[[str], str | None] | None
 
 
