@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agentmesh.agent import Agent, Part
+    from agentmesh.budgets import Budget
     from agentmesh.economy.prices import Price
     from agentmesh.errors import AgentmeshError
     from agentmesh.reply import Reply
-    from agentmesh.tiers import Budget, Tier
+    from agentmesh.tiers import Tier
 
 _HOME = {
     "Agent": "agentmesh.agent",
     "AgentmeshError": "agentmesh.errors",
-    "Budget": "agentmesh.tiers",
+    "Budget": "agentmesh.budgets",
     "Part": "agentmesh.agent",
     "Price": "agentmesh.economy.prices",
     "Reply": "agentmesh.reply",

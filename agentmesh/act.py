@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import merge_configs
 
 from agentmesh.budgets import Account, Budgets, Spender
 from agentmesh.economy.usage import Usage
 from agentmesh.economy.warmth import Outline
 from agentmesh.errors import BudgetError, TierError
-from agentmesh.fanout import FanOut, Lead
+from agentmesh.fanout import Cold, FanOut, Lead
 from agentmesh.forecast import Forecast
 from agentmesh.memory import Call, Turn
 from agentmesh.memory.render import call_marks
@@ -35,6 +38,15 @@ from agentmesh.routing import (
 )
 from agentmesh.state import State, failures_of, with_failure
 from agentmesh.tiers import Tier
+
+
+class Ready(NamedTuple):
+    """A prompt that is rendered for a tier, and what of it a cache can hold."""
+
+    tier: Tier
+    prompt: Prompt
+    seen: Outline
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -64,19 +76,19 @@ class Act:
 
     def run(self, state: State, turn: Turn, config: RunnableConfig) -> dict[str, Any]:
         """Make one draft."""
+        ready = self._ready(turn, self._parts.tier(state["tier"]), self._tail(state), state["step"])
         with (
-            self._fan_out.passed(self._cold(state, turn)) as lead,
-            self._budgets.account(_spender(state, turn)) as account,
+            self._fan_out.passed(self._cold(ready)) as lead,
+            self._budgets.account(_spender(turn)) as account,
         ):
-            state, attempt = self._admitted(state, turn, account)
-            failed = self._recorder(state, turn, attempt, account)
+            state, attempt = self._admitted(state, turn, ready, account, lead)
             try:
                 message = call_with_retry(
                     lambda seconds: _invoked(
                         attempt, self._begin(attempt, account, config, lead), seconds
                     ),
                     policy=self._policy,
-                    on_failure=failed,
+                    on_failure=self._recorder(state, turn, attempt, account),
                 )
             except TierError as error:
                 return self._failed(state, turn, attempt, error)
@@ -84,17 +96,17 @@ class Act:
 
     async def arun(self, state: State, turn: Turn, config: RunnableConfig) -> dict[str, Any]:
         """Make one draft without blocking the event loop."""
-        async with self._fan_out.apassed(self._cold(state, turn)) as lead:
-            with self._budgets.account(_spender(state, turn)) as account:
-                state, attempt = self._admitted(state, turn, account)
-                failed = self._recorder(state, turn, attempt, account)
+        ready = self._ready(turn, self._parts.tier(state["tier"]), self._tail(state), state["step"])
+        async with self._fan_out.apassed(self._cold(ready)) as lead:
+            with self._budgets.account(_spender(turn)) as account:
+                state, attempt = self._admitted(state, turn, ready, account, lead)
                 try:
                     message = await acall_with_retry(
                         lambda seconds: _ainvoked(
                             attempt, self._begin(attempt, account, config, lead), seconds
                         ),
                         policy=self._policy,
-                        on_failure=failed,
+                        on_failure=self._recorder(state, turn, attempt, account),
                     )
                 except TierError as error:
                     return self._failed(state, turn, attempt, error)
@@ -115,40 +127,94 @@ class Act:
         The prompt is the one that the tier has cached, tools and all. Nothing of the answer enters
         the log; the ledger knows the call by its purpose. A failure is an empty answer.
         """
-        attempt = self._prepare(state, turn, tier, tail)
-        failed = self._recorder(state, turn, attempt, purpose)
         quiet: RunnableConfig = {**config, "tags": [*config.get("tags", []), "nostream"]}
-        try:
-            message = call_with_retry(
-                lambda seconds: _invoked(attempt, quiet, seconds),
-                policy=self._policy,
-                on_failure=failed,
-            )
-        except TierError:
-            return ""
-        usage = usage_of(message)
-        cost = self._parts.prices.cost(tier.model_name, usage)
-        whole = stop_of(message) == "end" and not message.tool_calls
-        outcome = "ok" if whole and message.text.strip() else "check:not_text"
-        self._record(state, turn, attempt, usage, cost, outcome, purpose=purpose)
+        with self._budgets.account(_spender(turn)) as account:
+            try:
+                ready = self._ready(turn, tier, tail, state["step"])
+                attempt = self._attempt(turn, ready, account)
+                message = call_with_retry(
+                    lambda seconds: _invoked(
+                        attempt, self._begin(attempt, account, quiet), seconds
+                    ),
+                    policy=self._policy,
+                    on_failure=self._recorder(state, turn, attempt, account, purpose),
+                )
+            except (TierError, BudgetError):
+                return ""
+            whole = stop_of(message) == "end" and not message.tool_calls
+            outcome = "ok" if whole and message.text.strip() else "check:not_text"
+            self._bill(state, turn, attempt, message, outcome, purpose=purpose)
         return message.text if outcome == "ok" else ""
 
-    def _prepare(self, state: State, turn: Turn, tier: Tier, tail: str) -> Attempt:
-        turn.refresh(state["step"])
+    def _ready(self, turn: Turn, tier: Tier, tail: str, step: int) -> Ready:
+        turn.refresh(step)
         cache = tier.cache and tier.ours
         prompt = turn.prompt(tier.model_name, tail=tail, cache=cache, scope=tier.view)
-        planned = _planned(prompt, turn, tier)
-        self._check_budget(state, turn, tier, planned)
+        return Ready(tier, prompt, self._forecast.seen(tier.model_name, turn, prompt))
+
+    def _cold(self, ready: Ready) -> Cold:
+        """Return what tells whether a draft's shared prefix is still to be written."""
+        tier, _, seen = ready
+        if not (tier.ours and tier.cache):
+            return lambda: None
+        return lambda: self._forecast.cold(tier.model_name, seen, self._parts.memory.clock())
+
+    def _admitted(
+        self, state: State, turn: Turn, ready: Ready, account: Account, lead: Lead | None
+    ) -> tuple[State, Attempt]:
+        """Return the attempt that the budget allows, and the state with the tier that makes it."""
+        try:
+            return state, self._attempt(turn, ready, account, lead)
+        except BudgetError as error:
+            for tier in self._below(state) if self._budgets.cheaper else ():
+                decision = {"stage": "budget", "reason": str(error)}
+                moved: State = {**state, "tier": tier.name, "decision": decision}
+                other = self._ready(turn, tier, self._tail(moved), state["step"])
+                with suppress(BudgetError):
+                    return moved, self._attempt(turn, other, account)
+            raise
+
+    def _below(self, state: State) -> list[Tier]:
+        """Return the cheaper tiers that have not failed this step, the most able one first."""
+        tiers = self._parts.tiers
+        rank = [tier.name for tier in tiers].index(state["tier"])
+        failed = {failure.tier for failure in failures_of(state)}
+        return [tier for tier in reversed(tiers[:rank]) if tier.name not in failed]
+
+    def _attempt(
+        self, turn: Turn, ready: Ready, account: Account, lead: Lead | None = None
+    ) -> Attempt:
+        """Return a call that may be made now; `BudgetError` if it may not."""
+        tier, prompt, seen = ready
+        now = self._parts.memory.clock()
+        planned = self._forecast.usage(tier.model_name, seen, prompt, now)
+        account.hold(tier, planned)
+        model = self._model(tier, prompt)
         return Attempt(
             tier=tier,
             prompt=prompt,
+            seen=seen,
             sha=turn.sha(prompt, tier.view),
             messages=to_messages(prompt, tier.audience),
-            model=self._model(tier, prompt),
+            model=model if lead is None else model.bind(stream=True),
             planned=planned,
-            started_at=self._parts.memory.clock(),
+            started_at=now,
             clock=time.perf_counter(),
         )
+
+    def _begin(
+        self, attempt: Attempt, account: Account, config: RunnableConfig, lead: Lead | None = None
+    ) -> RunnableConfig:
+        """Reserve what a request may cost, and return its configuration."""
+        account.hold(attempt.tier, attempt.planned)
+        if lead is None:
+            return config
+
+        def begun() -> None:
+            self._forecast.begun(attempt.tier.model_name, attempt.seen, attempt.started_at)
+            lead.end()
+
+        return merge_configs(config, {"callbacks": [_FirstToken(begun)]})
 
     def _tail(self, state: State) -> str:
         """Return the volatile end of the prompt; after a refused draft it says why."""
@@ -166,41 +232,30 @@ class Act:
             self._bound[key] = tier.chat.bind_tools(tools) if tools else tier.chat
         return self._bound[key]
 
-    def _check_budget(self, state: State, turn: Turn, tier: Tier, planned: Usage) -> None:
-        budget = self._parts.budget
-        if budget.turn_micro is None and budget.session_micro is None:
-            return
-        made = self._parts.memory.ledger.calls(session=state["session"])
-        next_cost = self._parts.prices.cost(tier.model_name, planned) or 0
-        for what, limit, spent in (
-            ("turn", budget.turn_micro, sum(c.cost or 0 for c in made if c.turn == turn.number)),
-            ("session", budget.session_micro, sum(c.cost or 0 for c in made)),
-        ):
-            if limit is not None and spent + next_cost > limit:
-                raise BudgetError(
-                    f"the {what} has spent ${spent / 1e6:.4f}; a call of tier {tier.name!r} would"
-                    f" add about ${next_cost / 1e6:.4f} and exceed ${limit / 1e6:.4f}",
-                    hint=f"raise Budget({what}_usd=...)",
-                )
-
     def _recorder(
-        self, state: State, turn: Turn, attempt: Attempt, purpose: str = "act"
+        self,
+        state: State,
+        turn: Turn,
+        attempt: Attempt,
+        account: Account,
+        purpose: str = "act",
     ) -> Callable[[TierError], None]:
         """Return what writes each failed request of an attempt into the ledger."""
 
         def failed(error: TierError) -> None:
-            # A request that was refused costs nothing; what a cut stream cost nobody told.
-            known = error.kind not in ("cut_stream", "timeout")
+            if error.kind == "cut_stream":  # it had begun: what it wrote can be read
+                self._forecast.begun(attempt.tier.model_name, attempt.seen, attempt.started_at)
             self._record(
                 state,
                 turn,
                 attempt,
                 Usage(),
-                0 if known else None,
+                0 if error.free else None,
                 f"error:{error.kind}",
                 str(error),
                 purpose=purpose,
             )
+            account.free()
 
         return failed
 
@@ -209,38 +264,44 @@ class Act:
     ) -> dict[str, Any]:
         turn.flush()
         failure = Failure(f"error:{error.kind}", str(error), attempt.tier.name)
-        return {"failures": with_failure(state, failure)}
+        return {**_route(state), "failures": with_failure(state, failure)}
 
     def _judged(
         self, state: State, turn: Turn, attempt: Attempt, message: AIMessage
     ) -> dict[str, Any]:
         """Log an accepted draft, or note why it is refused; nothing else of it remains."""
-        tier, usage = attempt.tier, usage_of(message)
-        blocks = to_blocks(message, tier.audience)
+        blocks = to_blocks(message, attempt.tier.audience)
         failure = run_checks(
             self._parts.checks, _draft(blocks, message), self._context(state, turn)
         )
-        cost = self._parts.prices.cost(tier.model_name, usage)
         outcome = f"check:{failure.check}" if failure else "ok"
-        request_id = str(message.response_metadata.get("request_id") or "")
-        self._record(
-            state,
-            turn,
-            attempt,
-            usage,
-            cost,
-            outcome,
-            failure.reason if failure else "",
-            request_id,
-        )
+        self._bill(state, turn, attempt, message, outcome, failure.reason if failure else "")
         if failure:
             turn.flush()
-            return {"failures": with_failure(state, failure)}
-        turn.add("assistant", blocks, state["step"], model=tier.model_name)
+            return {**_route(state), "failures": with_failure(state, failure)}
+        turn.add("assistant", blocks, state["step"], model=attempt.tier.model_name)
         if not message.tool_calls:
-            return {"messages": [message], "status": "done"}
+            return {**_route(state), "messages": [message], "status": "done"}
         turn.flush()
-        return {"messages": [message]}
+        return {**_route(state), "messages": [message]}
+
+    def _bill(
+        self,
+        state: State,
+        turn: Turn,
+        attempt: Attempt,
+        message: AIMessage,
+        outcome: str,
+        detail: str = "",
+        purpose: str = "act",
+    ) -> None:
+        """Write an answered call into the ledger, and learn from what it was billed."""
+        tier, usage = attempt.tier, usage_of(message)
+        told = message.usage_metadata is not None
+        cost = self._parts.prices.cost(tier.model_name, usage, attempt.started_at) if told else None
+        request_id = str(message.response_metadata.get("request_id") or "")
+        self._record(state, turn, attempt, usage, cost, outcome, detail, request_id, purpose)
+        self._forecast.billed(tier.model_name, attempt.seen, usage, attempt.started_at)
 
     def _record(
         self,
@@ -270,7 +331,7 @@ class Act:
                 marks=call_marks(attempt.prompt.marks, attempt.tier.view),
                 prompt_sha=attempt.sha,
                 decision=state["decision"],
-                planned={"read": planned.read, "write": planned.write, "fresh": planned.fresh},
+                planned={name: tokens for name, tokens in asdict(planned).items() if tokens},
                 usage=usage,
                 cost=cost,
                 outcome=outcome,
@@ -280,6 +341,8 @@ class Act:
                 latency_s=time.perf_counter() - attempt.clock,
             )
         )
+        if self._budgets:  # stored before its reservation ends
+            turn.flush()
 
     def _context(self, state: State, turn: Turn) -> CheckContext:
         parts = [segment.text for segment in turn.epoch.segments]
@@ -310,22 +373,27 @@ def step_of(state: State, turn: Turn, parts: Parts) -> Step:
     )
 
 
-def _planned(prompt: Prompt, turn: Turn, tier: Tier) -> Usage:
-    """Return the tokens that a call is expected to use, by kind."""
-    rules = semantics(tier.model_name)
-    frozen = sum(tokens for _, tokens in turn.frozen(tier.view).tokens)
-    total = frozen + sum(entry.tokens for entry in prompt.entries) + count(prompt.tail)
-    answers = [entry.tokens for entry in prompt.entries if entry.kind == "assistant"]
-    output = sum(answers) // len(answers) if answers else EXPECTED_OUTPUT
-    if not tier.cache or rules.family == "none" or total < rules.minimum:
-        return Usage(fresh=total, output=output)
-    anchor = turn.view.anchors.get(tier.model_name)
-    warm = (
-        0
-        if anchor is None
-        else frozen + sum(entry.tokens for entry in prompt.entries if entry.seq <= anchor)
-    )
-    return Usage(read=min(warm, total), write=max(0, total - warm), output=output)
+def _spender(turn: Turn) -> Spender:
+    return Spender(turn.user, turn.session, turn.number)
+
+
+def _route(state: State) -> dict[str, Any]:
+    """Return the tier that drafted and why, which the budget may have changed."""
+    return {"tier": state["tier"], "decision": state["decision"]}
+
+
+class _FirstToken(BaseCallbackHandler):
+    """Tells, once, that an answer has begun."""
+
+    run_inline = True
+
+    def __init__(self, begun: Callable[[], None]) -> None:
+        self._begun: Callable[[], None] | None = begun
+
+    def on_llm_new_token(self, *_: Any, **__: Any) -> None:
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun()
 
 
 def _draft(blocks: list[dict[str, Any]], message: AIMessage) -> Draft:

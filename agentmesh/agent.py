@@ -17,6 +17,7 @@ from langgraph.errors import GraphRecursionError
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command
 
+from agentmesh.budgets import Budget, check_prices
 from agentmesh.errors import ConfigError, InputError, TurnError
 from agentmesh.graph import build, check_text
 from agentmesh.hands import check_decisions
@@ -26,7 +27,7 @@ from agentmesh.parts import Parts
 from agentmesh.reply import Reply
 from agentmesh.rolling import recall_tool
 from agentmesh.routing import Check, Router, default_checks
-from agentmesh.tiers import Budget, Tier, check_tiers
+from agentmesh.tiers import Tier, check_tiers
 from agentmesh.tools import Catalogue, catalogue
 
 BLOCKED_REPLY = "This message was not answered, because it does not look like a request."
@@ -72,7 +73,7 @@ class Agent:
         memory: a `Memory` or its URL; in memory where it is left out.
         router: `auto`, a `Router`, or the path of a saved one.
         checks: more checks of a draft; each returns the reason of a failure, or None.
-        budget: what a turn and a session may cost.
+        budget: what a turn, a session, a user and a day may cost.
         opening: what the agent says first in every new session.
         blocked_reply: the answer to a message that was blocked.
         fallback: the answer when no tier can answer; without it `TurnError` is raised.
@@ -139,6 +140,7 @@ class Agent:
             max_input_chars=max_input_chars,
             deadline_s=deadline_s,
         )
+        check_prices(self._parts.budget, checked, self._parts.prices)
         for tier in self._parts.tiers:
             tier.chat  # noqa: B018  # a missing key or wrong address is told here, not in a turn
         self._max_steps = max_steps

@@ -75,7 +75,8 @@ class TierError(AgentmeshError):
     `tier` is its name (empty where a model is used on its own), `kind` one of `rate_limit`,
     `overloaded`, `timeout`, `connection`, `auth`, `invalid_request`, `not_found`,
     `context_overflow`, `cut_stream`, `api`; `retryable` says whether the same request may
-    succeed later, `retry_after_s` what the vendor asked for.
+    succeed later, `retry_after_s` what the vendor asked for. `reached` is false where no request
+    can have come to the vendor.
     """
 
     def __init__(
@@ -87,14 +88,21 @@ class TierError(AgentmeshError):
         retryable: bool = False,
         retry_after_s: float | None = None,
         status: int | None = None,
+        reached: bool = True,
         hint: str = "",
     ) -> None:
         super().__init__(message, hint=hint)
+        self.reached = reached
         self.kind = kind
         self.tier = tier
         self.retryable = retryable
         self.retry_after_s = retry_after_s
         self.status = status
+
+    @property
+    def free(self) -> bool:
+        """Whether the request surely cost nothing: refused by its status, or never sent."""
+        return not self.reached or (self.status is not None and self.status >= 400)
 
 
 class TurnError(AgentmeshError):

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from agentmesh.budgets import Budget
 from agentmesh.economy.prices import PriceBook
 from agentmesh.errors import ConfigError
 from agentmesh.memory import Core, Memory
-from agentmesh.tiers import Budget, Tier
+from agentmesh.tiers import Tier
 
 if TYPE_CHECKING:
     from agentmesh.memory.compaction import Compaction

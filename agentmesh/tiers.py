@@ -1,4 +1,4 @@
-"""Tiers: which models an agent may use, cheapest first, and what it may spend on them."""
+"""Tiers: which models an agent may use, cheapest first."""
 
 from __future__ import annotations
 
@@ -137,33 +137,3 @@ def check_tiers(tiers: Sequence[Tier]) -> tuple[Tier, ...]:
     if twice:
         raise ConfigError(f"two tiers are called {twice[0]!r}", hint="give each its own name")
     return tuple(tiers)
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What may be spent, in dollars; the call that would exceed it is not made.
-
-    >>> Budget(turn_usd=0.05, session_usd=1.00).turn_micro
-    50000
-    """
-
-    turn_usd: float | None = None
-    session_usd: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("turn_usd", "session_usd"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(
-                    f"{name}={value!r} is no budget", hint="dollars above zero, or None"
-                )
-
-    @property
-    def turn_micro(self) -> int | None:
-        """The turn's budget in micro-dollars."""
-        return None if self.turn_usd is None else round(self.turn_usd * 1_000_000)
-
-    @property
-    def session_micro(self) -> int | None:
-        """The session's budget in micro-dollars."""
-        return None if self.session_usd is None else round(self.session_usd * 1_000_000)

@@ -222,6 +222,7 @@ def from_sdk(
         cause = error.__cause__ or error
         why = str(cause) or type(cause).__name__
         found = failure("connection", model, f"cannot be reached: {why}")
+        found.reached = not isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout))
     elif isinstance(error, sdk.APIError):
         found = told_failure(model, _told(error))
     else:
