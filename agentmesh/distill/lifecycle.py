@@ -212,6 +212,32 @@ class Register:
         self._database.write(work)
         return self.get(name, now.version)
 
+    def measure(self, name: str, version: int, measured: Mapping[str, Any]) -> Version:
+        """Store what an evaluation found, before the version serves anybody.
+
+        Args:
+            name: of the student.
+            version: its number.
+            measured: `success` (0 to 1), `baseline` (that of what it replaces), and more.
+        """
+        if not 0 < float(measured.get("baseline", 0)) <= 1:
+            raise ConfigError(
+                f"measured={dict(measured)!r} has no baseline", hint="success of what it replaces"
+            )
+
+        def work(c: Connection) -> None:
+            row = self._row(c, name, version)
+            if row.state not in ("candidate", "shadow"):
+                raise ConfigError(f"{name!r} version {version} is {row.state} already")
+            facts = {**canonical.loads(row.facts), "measured": dict(measured)}
+            c.execute(
+                update(models).where(models.c.id == row.id).values(facts=canonical.dumps(facts))
+            )
+
+        self.get(name, version)
+        self._database.write(work)
+        return self.get(name, version)
+
     def rollback(self, name: str, *, by: str = "", why: str = "by hand") -> Version | None:
         """Retire the canary, or else the live version; return the version that is live now.
 

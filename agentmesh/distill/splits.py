@@ -28,7 +28,7 @@ class Split:
 
     parts: Mapping[str, Part]
     seed: str = "0"
-    threshold: float = REWORDED
+    threshold: float | None = REWORDED
     sha: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -86,7 +86,7 @@ def split(
     test: float = 0.1,
     seed: str = "0",
     frozen: Split | None = None,
-    threshold: float = REWORDED,
+    threshold: float | None = REWORDED,
 ) -> Split:
     """Return a split of `rows` in which no test row is given away by a training row.
 
@@ -96,7 +96,8 @@ def split(
         test: the share of the test part.
         seed: another one gives another split.
         frozen: an earlier split whose rows stay where they are.
-        threshold: the similarity from which a text counts as reworded.
+        threshold: the similarity from which a text counts as reworded; None leaves texts out of it,
+            for traffic in which the same request is made again and again.
 
     Raises:
         ConfigError: ids repeat, or everything is one group so that nothing can be split.
@@ -106,7 +107,7 @@ def split(
             f"validation={validation!r}, test={test!r}", hint="shares that leave some for training"
         )
     _check_ids(rows)
-    groups = _groups(rows)
+    groups = _groups(rows, near=threshold is not None)
     names = {row.id: groups.root(f"row {row.id}") for row in rows}
     settled: dict[str, Part] = {}
     for row in rows:
@@ -147,11 +148,12 @@ def _check_ids(rows: Sequence[Row]) -> None:
         raise ConfigError("there is nothing to split", hint="give at least one row")
 
 
-def _groups(rows: Sequence[Row]) -> Groups:
+def _groups(rows: Sequence[Row], *, near: bool) -> Groups:
     groups = Groups()
-    for row, cluster in zip(rows, clusters((r.text for r in rows), ALIKE), strict=True):
+    found = clusters((row.text for row in rows), ALIKE) if near else [0] * len(rows)
+    for row, cluster in zip(rows, found, strict=True):
         key = f"row {row.id}"
-        if row.text.strip():
+        if near and row.text.strip():
             groups.join(key, f"text {cluster:09}")
         if row.conversation:
             groups.join(key, f"conversation {row.conversation}")
@@ -168,7 +170,7 @@ def _draw(text: str, validation: float, test: float) -> Part:
 
 
 def _purge(
-    rows: Sequence[Row], parts: dict[str, Part], threshold: float, frozen: Split | None
+    rows: Sequence[Row], parts: dict[str, Part], threshold: float | None, frozen: Split | None
 ) -> None:
     """Set aside what still resembles a row of training; frozen test rows push training rows out."""
     kept = frozen.parts if frozen else {}

@@ -23,7 +23,10 @@ class Guess:
 class Student(Protocol):
     """Answers prompts; saved to a path and read back, it gives the same answers."""
 
-    kind: str
+    @property
+    def kind(self) -> str:
+        """Which of the kinds of student this is."""
+        ...
 
     def answer(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Guess:
         """Return the answer to a prompt, or an abstention."""

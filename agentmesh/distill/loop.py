@@ -1,0 +1,172 @@
+"""The loop in one call: select, split, check for leaks, train, measure on what was held out, register."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentmesh.distill.clusters import REWORDED
+from agentmesh.distill.evaluate import agree
+from agentmesh.distill.leaks import rows_of
+from agentmesh.distill.lifecycle import Register, Version
+from agentmesh.distill.log import read_traces
+from agentmesh.distill.selection import Policy, select
+from agentmesh.distill.splits import Split, check_split, split
+from agentmesh.distill.terms import check_terms
+from agentmesh.distill.traces import Trace
+from agentmesh.errors import ConfigError
+
+if TYPE_CHECKING:
+    from agentmesh.distill.student import Student
+    from agentmesh.memory import Memory
+
+Stage = Callable[[str, int, int], None]
+"""Told what is being done, and how much of how much of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A student on calls that it never saw: `agreement` is on those that it answered."""
+
+    calls: int
+    answered: float
+    agreement: float
+    latency_ms: float
+    worst: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """What one turn of the loop made: the version, what was kept and why, what was measured."""
+
+    version: Version
+    held: Held
+    baseline: float
+    reasons: dict[str, int]
+    parts: dict[str, int]
+
+
+def distil(
+    memory: Memory,
+    out: Path | str,
+    *,
+    name: str = "student",
+    policy: Policy | None = None,
+    agreement: float = 0.95,
+    permission: str = "",
+    threshold: float | None = REWORDED,
+    frozen: Split | None = None,
+    by: str = "",
+    stage: Stage | None = None,
+) -> Loop:
+    """Train a local student on a memory's calls and register it as a measured candidate.
+
+    What is live is not touched, whatever goes wrong here.
+
+    Args:
+        memory: whose calls are learned from.
+        out: folder for the student's file and the split.
+        name: of the student.
+        policy: what is worth learning from.
+        agreement: with the teacher, on the steps that the student answers.
+        permission: see `check_terms`.
+        threshold: see `split`; None where the same request is made again and again.
+        frozen: an earlier split, whose rows stay where they are.
+        by: who does it, for the audit trail.
+        stage: is told about the progress.
+
+    Raises:
+        ConfigError: nothing to learn from, terms that forbid it, or a leak between the parts.
+    """
+    from agentmesh.distill.local import LocalStudent
+
+    told = stage or (lambda what, done, total: None)
+    reasons: Counter[str] = Counter()
+    good, tried = [], 0
+    for choice in select(
+        lambda: read_traces(memory, progress=lambda d, n: told("reading", d, n)), policy
+    ):
+        reasons[choice.reason] += 1
+        tried += choice.trace.tier not in (policy or Policy()).students
+        if choice.kept:
+            good.append(choice.trace)
+    if not good:
+        raise ConfigError(
+            "there is no positive trace to learn from",
+            hint="; ".join(f"{n} times: {why}" for why, n in reasons.most_common(3)) or "no calls",
+        )
+    ruling = check_terms((trace.teacher for trace in good), "classifier", permission=permission)
+    told("splitting", 0, 1)
+    rows = rows_of(good)
+    parts = split(rows, frozen=frozen, threshold=threshold, validation=0.0, test=0.2)
+    for report in check_split(rows, parts).values():
+        report.check()
+    learned = [trace for trace in good if parts.of(trace.conversation) == "train"]
+    held = [trace for trace in good if parts.of(trace.conversation) == "test"]
+    if not learned or not held:
+        raise ConfigError(
+            f"{len(learned)} calls to learn from and {len(held)} held out",
+            hint="give more conversations, or allow requests that resemble each other (--no-near)",
+        )
+    told("training", 0, 1)
+    student = LocalStudent.fit(learned, agreement=agreement)
+    told("measuring", 0, 1)
+    found = measure(student, held)
+    baseline = len(good) / max(1, tried)
+    folder = Path(out)
+    register = Register(memory)
+    number = len(register.versions(name)) + 1
+    path = folder / f"{name}-{number}.skops"
+    student.save(path)
+    parts.save(folder / f"{name}-{number}.split.json")
+    version = register.add(
+        name,
+        path,
+        trained={
+            **student.facts,
+            "split": parts.sha,
+            "terms": ruling.teachers,
+            "permission": permission,
+        },
+        measured={
+            "success": found.agreement,
+            "baseline": max(0.02, baseline),
+            "answered": found.answered,
+            "calls": found.calls,
+            "latency_ms": found.latency_ms,
+        },
+        by=by,
+    )
+    sizes = Counter(str(parts.of(row.id)) for row in rows)
+    return Loop(version, found, baseline, dict(reasons), dict(sizes))
+
+
+def measure(student: Student, traces: Sequence[Trace]) -> Held:
+    """Return how a student does on calls, and the worst of its answers beside the teacher's."""
+    import time
+
+    if not traces:
+        raise ConfigError("there is nothing to measure on", hint="hold conversations out")
+    began = time.perf_counter()
+    guesses = [student.answer(trace.prompt, trace.tools) for trace in traces]
+    spent = time.perf_counter() - began
+    made = [(t, g) for t, g in zip(traces, guesses, strict=True) if g.answer is not None]
+    wrong = [(t, g) for t, g in made if not agree(t.answer, g.answer or {})]
+    wrong.sort(key=lambda pair: -pair[1].confidence)
+    return Held(
+        calls=len(traces),
+        answered=len(made) / len(traces),
+        agreement=1 - len(wrong) / len(made) if made else 0.0,
+        latency_ms=1_000 * spent / len(traces),
+        worst=tuple((t.asked, shown(t.answer), shown(g.answer or {})) for t, g in wrong[:10]),
+    )
+
+
+def shown(answer: dict[str, Any]) -> str:
+    """Return an answer in one line."""
+    calls = answer.get("tool_calls") or ()
+    done = [f"{c['function']['name']}({c['function']['arguments']})" for c in calls]
+    return " ".join([str(answer.get("content") or ""), *done]).strip()

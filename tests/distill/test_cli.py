@@ -1,0 +1,134 @@
+import json
+import random
+
+import pytest
+
+from agentmesh.cli import main
+from agentmesh.distill import LocalStudent, Register, StudentModel, distil, read_examples
+from agentmesh.errors import ConfigError
+from agentmesh.memory import Memory
+
+ASKS = ("where is my order {}", "track {} please", "has {} been shipped", "any news about {}")
+HOURS = ("when do you open", "opening hours please", "are you open on sunday", "do you close early")
+
+
+def fill(desk, memory, n=60):
+    rng = random.Random(1)
+    for i in range(n):
+        order = f"#W{rng.randrange(10**6, 10**7)}"
+        if i % 2:
+            said = rng.choice(ASKS).format(order)
+            answers = [
+                desk.call(json.dumps({"order": order}), id=f"c{i}"),
+                desk.text("It is shipped."),
+            ]
+        else:
+            said, answers = rng.choice(HOURS), [desk.text("We open at 9.")]
+        desk.ask(memory, f"s{i}", said, answers, user=f"u{i}")
+
+
+@pytest.fixture
+def db(desk, tmp_path):
+    url = f"sqlite:///{tmp_path / 'desk.db'}"
+    memory = Memory(url)
+    fill(desk, memory)
+    memory.close()
+    return url
+
+
+@pytest.fixture
+def agentmesh(capsys):
+    def run(*arguments, status=0):
+        with pytest.raises(SystemExit) as caught:
+            main(["distill", *map(str, arguments)])
+        told = capsys.readouterr()
+        assert caught.value.code in (status, None if status == 0 else status), told.err
+        return told
+
+    return run
+
+
+def test_the_whole_loop_runs_from_the_command_line(db, tmp_path, agentmesh):
+    told = json.loads(
+        agentmesh("run", tmp_path / "out", "--db", db, "--name", "desk", "--no-near", "--json").out
+    )
+    assert told["version"]["state"] == "shadow"
+    assert told["held"]["agreement"] >= 0.95
+    assert told["held"]["answered"] > 0.8
+    assert told["reasons"] == {"nothing was wrong with it": 90}
+    for state in ("canary", "live"):
+        agentmesh("promote", "desk", "--db", db, "--by", "ana", "--why", "measured")
+        assert state in agentmesh("status", "--db", db).out
+    memory = Memory(db)
+    model = StudentModel.live(memory, "desk")
+    assert model.invoke("when do you open").content == "We open at 9."
+    memory.close()
+    (row,) = json.loads(agentmesh("rollback", "desk", "--db", db, "--why", "slips", "--json").out)
+    assert row["state"] == "retired"
+    assert row["facts"]["events"][-1]["why"] == "slips"
+    assert row["facts"]["trained"]["terms"] == {"anthropic:claude-opus-5-5": "no-competitor"}
+    assert "nothing to undo" in agentmesh("rollback", "desk", "--db", db, status=2).err
+
+
+def test_selection_and_export_from_the_command_line(db, tmp_path, agentmesh):
+    (row,) = json.loads(agentmesh("select", "--db", db, "--json").out)
+    assert row == {"kept": True, "reason": "nothing was wrong with it", "calls": 90}
+    assert "nothing was wrong" in agentmesh("select", "--db", db).out
+    out = tmp_path / "train.jsonl"
+    refused = agentmesh("export", out, "--db", db, status=2)
+    assert "the terms of 'anthropic'" in refused.err
+    assert not out.exists()
+    agentmesh(
+        "export", out, "--db", db, "--permission", "contract 17", "--redact-key", "0123456789"
+    )
+    assert len(list(read_examples(out))) == 60
+    manifest = json.loads((tmp_path / "train.jsonl.manifest.json").read_text())
+    assert (manifest["terms"]["permission"], manifest["redacted"]) == ("contract 17", True)
+    assert manifest["reasons"] == {"nothing was wrong with it": 90}
+
+
+def test_wrong_use_gets_one_line_and_a_hint(tmp_path, agentmesh):
+    missing = f"sqlite:///{tmp_path / 'none.db'}"
+    told = agentmesh("status", "--db", missing, status=2)
+    assert "there is no database" in told.err
+    assert not (tmp_path / "none.db").exists()
+    empty = f"sqlite:///{tmp_path / 'empty.db'}"
+    Memory(empty).close()
+    assert "no positive trace" in agentmesh("train", tmp_path, "--db", empty, status=2).err
+    assert "no student 'desk'" in agentmesh("promote", "desk", "--db", empty, status=2).err
+
+
+def test_conversations_are_compared_from_the_command_line(tmp_path, agentmesh):
+    for name, solved in (("old", 10), ("new", 36)):
+        rows = [
+            {
+                "id": f"{i}",
+                "task": f"{i}",
+                "reward": float(i < solved),
+                "messages": [{"role": "user"}],
+            }
+            for i in range(40)
+        ]
+        (tmp_path / name).write_text("\n".join(map(json.dumps, rows)))
+    old, new = tmp_path / "old", tmp_path / "new"
+    page, text = tmp_path / "r.html", tmp_path / "r.md"
+    told = json.loads(agentmesh("eval", old, new, "--json", "--html", page, "--markdown", text).out)
+    assert told["promoted"]
+    assert "<svg" in page.read_text()
+    assert "is promoted" in text.read_text()
+    assert "not promoted" in agentmesh("eval", new, old, status=1).out
+
+
+def test_a_failed_loop_leaves_the_live_student_alone(desk, tmp_path):
+    memory = Memory("sqlite://")
+    fill(desk, memory, 40)
+    register = Register(memory)
+    first = distil(memory, tmp_path, name="desk", threshold=None).version
+    for _ in range(3):
+        register.promote("desk", first.version)
+    with pytest.raises(ConfigError, match=r"conversations|one group|held out"):
+        distil(memory, tmp_path, name="desk", threshold=0.05)
+    with pytest.raises(ConfigError, match="agreement=3"):
+        distil(memory, tmp_path, name="desk", threshold=None, agreement=3)
+    assert [v.state for v in register.versions("desk")] == ["live"]
+    assert LocalStudent.load(register.verified("desk").path).facts["rows"] > 0
