@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from agentmesh.routing.bounds import Contract, quality_contract, upper_bound
 from agentmesh.routing.checks import default_checks, run_checks
 from agentmesh.routing.drafts import Check, CheckContext, Draft, DraftCall, ToolFacts
+from agentmesh.routing.drift import Drift, QuantileTracker, drift
 from agentmesh.routing.escalation import escalate
 from agentmesh.routing.retry import (
     RetryBudget,
@@ -20,6 +22,7 @@ from agentmesh.routing.retry import (
 from agentmesh.routing.router import Router
 from agentmesh.routing.rules import Rule, Rules
 from agentmesh.routing.seeds import Example, read_examples, seeds
+from agentmesh.routing.splits import Leak, Split, clusters, leaks, refuse_leaks, split
 from agentmesh.routing.steps import (
     KINDS,
     Decision,
@@ -33,45 +36,100 @@ from agentmesh.routing.steps import (
 
 if TYPE_CHECKING:
     from agentmesh.routing.classifier import Recipe, TextClassifier
+    from agentmesh.routing.evaluation import (
+        Curve,
+        Interval,
+        auroc,
+        better_than_random,
+        bootstrap,
+        caught_among,
+        curve,
+        oracle,
+        recall_at,
+    )
+    from agentmesh.routing.scope import Scope
     from agentmesh.routing.spam import SpamFilter
+    from agentmesh.routing.steptiers import StepTiers
+    from agentmesh.routing.uplift import UpliftModel
+    from agentmesh.routing.verifier import Judged, Verifier
 
 _LAZY = {
+    "Curve": "evaluation",
+    "Interval": "evaluation",
+    "Judged": "verifier",
     "Recipe": "classifier",
+    "Scope": "scope",
     "SpamFilter": "spam",
+    "StepTiers": "steptiers",
     "TextClassifier": "classifier",
+    "UpliftModel": "uplift",
+    "Verifier": "verifier",
+    "auroc": "evaluation",
+    "better_than_random": "evaluation",
+    "bootstrap": "evaluation",
+    "caught_among": "evaluation",
+    "curve": "evaluation",
+    "oracle": "evaluation",
+    "recall_at": "evaluation",
 }
 
 __all__ = [
     "KINDS",
     "Check",
     "CheckContext",
+    "Contract",
+    "Curve",
     "Decision",
     "Draft",
     "DraftCall",
+    "Drift",
     "Example",
     "Failure",
+    "Interval",
+    "Judged",
     "Kind",
+    "Leak",
+    "QuantileTracker",
     "Recipe",
     "RetryBudget",
     "RetryPolicy",
     "Router",
     "Rule",
     "Rules",
+    "Scope",
     "SpamFilter",
+    "Split",
     "Step",
     "StepLimits",
+    "StepTiers",
     "TextClassifier",
     "TierFacts",
     "TierPrices",
     "ToolFacts",
+    "UpliftModel",
     "Verdict",
+    "Verifier",
     "acall_with_retry",
+    "auroc",
+    "better_than_random",
+    "bootstrap",
     "call_with_retry",
+    "caught_among",
+    "clusters",
+    "curve",
     "default_checks",
+    "drift",
     "escalate",
+    "leaks",
+    "oracle",
+    "quality_contract",
     "read_examples",
+    "recall_at",
+    "refuse_leaks",
     "run_checks",
     "seeds",
+    "split",
+    "upper_bound",
 ]
 
 

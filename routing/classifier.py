@@ -33,7 +33,10 @@ class Weight(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a classifier is made: n-gram ranges, vocabulary bounds, inverse regularisation `c`."""
+    """How a classifier is made: n-gram ranges, vocabulary bounds, inverse regularisation `c`.
+
+    Without `structure` only words and characters count, which suits many fine-grained intents.
+    """
 
     words: tuple[int, int] = (1, 2)
     chars: tuple[int, int] = (3, 4)
@@ -42,6 +45,8 @@ class Recipe:
     c: float = 10.0
     balanced: bool = False
     folds: int = 5
+    tol: float = 0.01
+    structure: bool = True
 
     def __post_init__(self) -> None:
         if not self.c > 0:
@@ -96,30 +101,41 @@ class TextClassifier:
         recipe: Recipe | None = None,
         groups: Sequence[str] | None = None,
         facts: Sequence[Facts] | None = None,
+        held: tuple[Sequence[str], Sequence[str]] | None = None,
     ) -> Fitted:
-        """Do as `fit`, and return the scores of rows by models that had not seen them, too."""
+        """Do as `fit`, and return the scores of rows by models that had not seen them, too.
+
+        With `held` (texts and labels kept out of training) it calibrates on those instead, and
+        the scores are theirs; one fit is then enough.
+        """
         import numpy as np
 
         recipe = recipe or Recipe()
         check_rows(texts, labels)
+        if held is not None and (facts or not set(held[1]) <= set(labels)):
+            raise ConfigError(
+                "held rows have labels that training lacks, or facts", hint="use folds"
+            )
         names = sorted(set(labels))
         fact_names = tuple(facts[0]) if facts else ()
         vocabularies, design = fit_design(texts, recipe, _fact_rows(facts, fact_names, len(texts)))
         target = np.array([names.index(label) for label in labels])
-        logits = _out_of_fold(design, target, recipe, groups)
         lines = fit_lines(design, target, recipe)
-        model = cls(
-            {
-                "version": STATE_VERSION,
-                "labels": names,
-                "vocabularies": [vocabulary.state() for vocabulary in vocabularies],
-                "blocks": split_blocks(lines.weights, [len(v.idf) for v in vocabularies]),
-                "intercept": lines.intercept,
-                "temperature": temperature(logits, target),
-                "facts": list(fact_names),
-            }
-        )
-        return Fitted(model, logits)
+        state = {
+            "version": STATE_VERSION,
+            "labels": names,
+            "vocabularies": [vocabulary.state() for vocabulary in vocabularies],
+            "blocks": split_blocks(lines.weights, [len(v.idf) for v in vocabularies]),
+            "intercept": lines.intercept,
+            "temperature": 1.0,
+            "facts": list(fact_names),
+        }
+        if held is None:
+            logits = _out_of_fold(design, target, recipe, groups)
+        else:
+            logits = cls(state).logits(held[0])
+            target = np.array([names.index(label) for label in held[1]])
+        return Fitted(cls({**state, "temperature": temperature(logits, target)}), logits)
 
     def logits(self, texts: Sequence[str], facts: Sequence[Facts] | None = None) -> Floats:
         """Return uncalibrated scores, one row per text, one column per label."""
@@ -296,7 +312,9 @@ def fit_design(
         parts.append(vectorizer.fit_transform(read))
         terms = "\n".join(vectorizer.get_feature_names_out())
         vocabularies.append(Vocabulary(name, shortest, longest, terms, vectorizer.idf_))
-    dense = [[*surface(text), *row] for text, row in zip(read, facts, strict=True)]
+    blank = [0.0] * len(SURFACE)
+    seen = [surface(text) if recipe.structure else blank for text in read]
+    dense = [[*row, *more] for row, more in zip(seen, facts, strict=True)]
     parts.append(csr_matrix(np.array(dense)))
     return vocabularies, hstack(parts, format="csr")
 
@@ -329,7 +347,7 @@ def fit_lines(design: Any, target: NDArray[np.int_], recipe: Recipe) -> Lines:
             solver="liblinear",
             dual=True,
             class_weight="balanced" if recipe.balanced else None,
-            tol=1e-2,
+            tol=recipe.tol,
             max_iter=1000,
             random_state=0,
         ).fit(design, target == i)

@@ -14,6 +14,7 @@ from agentmesh.routing.steps import KINDS, Decision, Kind, Stage, Step, TierFact
 
 if TYPE_CHECKING:
     from agentmesh.routing.classifier import TextClassifier
+    from agentmesh.routing.scope import Scope
     from agentmesh.routing.seeds import Example
     from agentmesh.routing.spam import SpamFilter
 
@@ -60,6 +61,7 @@ class Router:
         classifier: TextClassifier | None = None,
         *,
         spam: SpamFilter | None = None,
+        scope: Scope | None = None,
         bar: float = BAR,
         need: Mapping[Kind, float] = NEED,
         max_chars: int = MAX_CHARS,
@@ -75,7 +77,7 @@ class Router:
                     hint=f"give each of {', '.join(KINDS)} a number within 0 and 1",
                 )
         self.rules = Rules.shipped() if rules is None else rules
-        self.classifier, self.spam = classifier, spam
+        self.classifier, self.spam, self.scope = classifier, spam, scope
         self.bar, self.max_chars = bar, max_chars
         self.need = {**NEED, **need}
         self._read = lru_cache(maxsize=256)(self._read_anew)
@@ -91,6 +93,8 @@ class Router:
         examples: Sequence[Example],
         *,
         rules: Rules | None = None,
+        scope: Scope | None = None,
+        cue_features: bool = False,
         false_alarm_rate: float = 0.01,
         bar: float = BAR,
         need: Mapping[Kind, float] = NEED,
@@ -98,10 +102,13 @@ class Router:
         """Return a router trained on `examples`; labels are request kinds.
 
         `false_alarm_rate` bounds, with 95% confidence, the share of harmless messages that the
-        spam filter blocks. Without spam among the examples only the rules block.
+        spam filter blocks. Without spam among the examples only the rules block. Off-topic
+        messages are blocked only with a `scope`, which says what belongs. `cue_features` let
+        the classifier weigh the rules' cues: better with plenty of spam of one's own, worse on
+        other people's traffic.
         """
         from agentmesh.routing.classifier import KIND_RECIPE, TextClassifier
-        from agentmesh.routing.spam import SPAM, SpamFilter
+        from agentmesh.routing.spam import SPAM, SpamFilter, cues
 
         rules = Rules.shipped() if rules is None else rules
         texts, labels = [row.text for row in examples], [row.label for row in examples]
@@ -111,13 +118,19 @@ class Router:
                     f"example {i} has the kind {label!r}", hint=f"kinds are {', '.join(KINDS)}"
                 )
         groups = [row.group or str(i) for i, row in enumerate(examples)]
-        fitted = TextClassifier.cross_fit(texts, labels, recipe=KIND_RECIPE, groups=groups)
+        fitted = TextClassifier.cross_fit(
+            texts,
+            labels,
+            recipe=KIND_RECIPE,
+            groups=groups,
+            facts=[cues(text, rules) for text in texts] if cue_features else None,
+        )
         spam = None
         if SPAM in labels:
             spam = SpamFilter.calibrate(
                 fitted, texts, labels, rules, false_alarm_rate=false_alarm_rate
             )
-        return cls(rules, fitted.model, spam=spam, bar=bar, need=need)
+        return cls(rules, fitted.model, spam=spam, scope=scope, bar=bar, need=need)
 
     def admit(self, text: str, *, first: bool = True) -> Verdict:
         """Return whether a customer's message may enter; costs no model call.
@@ -140,6 +153,11 @@ class Router:
             cue = self.rules.match(text, "cue")
             reason = f"reads like spam ({chance:.0%}), with {cue.name if cue else 'no cue'!r}"
             return Verdict(False, "spam", chance, "classifier", reason)
+        if first and self.scope is not None and self.rules.match(text) is None:
+            guess = self.scope.guess(text)
+            if guess.foreignness > self.scope.threshold:
+                reason = f"none of the agent's subjects; the nearest is {guess.intent!r}"
+                return Verdict(False, "off-topic", 1 - guess.probability, "classifier", reason)
         kinds = {k: p for k, p in reading.probabilities.items() if k != "spam"}
         kind = max(kinds, key=kinds.__getitem__)
         return Verdict(True, kind, kinds[kind], "classifier", f"reads like a {kind} request")
@@ -173,6 +191,7 @@ class Router:
                 "rules": self.rules.text,
                 "classifier": self.classifier.state if self.classifier else None,
                 "spam": self.spam.state() if self.spam else None,
+                "scope": self.scope.state() if self.scope else None,
                 "bar": self.bar,
                 "need": dict(self.need),
                 "max_chars": self.max_chars,
@@ -184,6 +203,7 @@ class Router:
         """Read a router that `save` wrote; a foreign or tampered file is refused."""
         from agentmesh.routing import store
         from agentmesh.routing.classifier import TextClassifier
+        from agentmesh.routing.scope import Scope
         from agentmesh.routing.spam import SpamFilter
 
         state = store.load(path)
@@ -192,6 +212,7 @@ class Router:
                 Rules.parse(state["rules"], source=str(path)),
                 TextClassifier(state["classifier"]) if state["classifier"] else None,
                 spam=SpamFilter(**state["spam"]) if state["spam"] else None,
+                scope=Scope.from_state(state["scope"]) if state["scope"] else None,
                 bar=state["bar"],
                 need=state["need"],
                 max_chars=state["max_chars"],
@@ -205,9 +226,10 @@ class Router:
     def _read_anew(self, text: str) -> Reading | None:
         if self.classifier is None or not text.strip():
             return None
-        from agentmesh.routing.spam import SPAM
+        from agentmesh.routing.spam import SPAM, cues
 
-        logits = self.classifier.logits([text])
+        facts = [cues(text, self.rules)] if self.classifier.facts else None
+        logits = self.classifier.logits([text], facts)
         shares = self.classifier.calibrated(logits)[0]
         labels = self.classifier.labels
         margin = float(logits[0, labels.index(SPAM)]) if SPAM in labels else -50.0

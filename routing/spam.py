@@ -96,6 +96,13 @@ class SpamFilter:
         return asdict(self)
 
 
+def cues(text: str, rules: Rules) -> dict[str, float]:
+    """Return which cues are in `text`, as facts for the classifier."""
+    found = {rule.name for rule in rules.matching(text, "cue")}
+    names = [rule.name for rule in rules.rules if rule.use == "cue"]
+    return {**{name: float(name in found) for name in names}, "cues": min(1.0, len(found) / 4)}
+
+
 def spam_margins(model: TextClassifier, logits: Floats) -> Floats:
     """Return the column of the label `spam`."""
     if SPAM not in model.labels:
