@@ -1,0 +1,1 @@
+"""The router's measures: each figure with its interval, its baseline and its target."""
