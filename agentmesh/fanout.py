@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from threading import Lock
 from types import TracebackType
 from typing import Self
@@ -116,9 +116,13 @@ def _wrapped(future: Future[None]) -> asyncio.Future[None]:
     loop = asyncio.get_running_loop()
     mine: asyncio.Future[None] = loop.create_future()
 
+    def settle() -> None:
+        if not mine.done():
+            mine.set_result(None)
+
     def done(_: Future[None]) -> None:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(lambda: mine.done() or mine.set_result(None))
+        with suppress(RuntimeError):  # its loop has ended, and with it whoever waited
+            loop.call_soon_threadsafe(settle)
 
     future.add_done_callback(done)
     return mine
