@@ -309,7 +309,12 @@ def fit_design(
             max_features=recipe.max_features,
             min_df=recipe.min_df,
         )
-        parts.append(vectorizer.fit_transform(read))
+        try:
+            parts.append(vectorizer.fit_transform(read))
+        except ValueError:  # no piece at all, or none in enough rows: one column of zeros
+            parts.append(csr_matrix((len(read), 1)))
+            vocabularies.append(Vocabulary(name, shortest, longest, "", np.zeros(1)))
+            continue
         terms = "\n".join(vectorizer.get_feature_names_out())
         vocabularies.append(Vocabulary(name, shortest, longest, terms, vectorizer.idf_))
     blank = [0.0] * len(SURFACE)
