@@ -108,6 +108,10 @@ class PrefixCache:
         self.semantics = rules
         self._clock = clock
         self._entries: dict[bytes, _Entry] = {}
+        self._lives: dict[Ttl, float] = {
+            "short": rules.ttl_s,
+            "long": rules.ttl_s if rules.long_ttl_s is None else rules.long_ttl_s,
+        }
         self._latest = float("-inf")
         self._prune_above = _PRUNE_ABOVE
 
@@ -171,11 +175,6 @@ class PrefixCache:
     def _live(self, key: bytes, now: float) -> _Entry | None:
         entry = self._entries.get(key)
         return entry if entry is not None and entry.expires > now else None
-
-    def _ttl_s(self, ttl: Ttl) -> float:
-        if ttl == "long" and self.semantics.long_ttl_s is not None:
-            return self.semantics.long_ttl_s
-        return self.semantics.ttl_s
 
     def _marks(
         self, blocks: Sequence[Block], points: Sequence[Point], implicit: Ttl | None
@@ -244,10 +243,11 @@ class PrefixCache:
         paid = {"short": 0, "long": 0}
         end = read
         for point, ttl in marks:
-            ttl_s = self._ttl_s(ttl)
+            ttl_s = self._lives[ttl]
             if point.tokens <= read and life is not None:
-                old = self._live(point.key, now)
-                ttl_s = old.ttl_s if old is not None else min(ttl_s, life.ttl_s)
+                old = self._entries.get(point.key)
+                known = old is not None and old.expires > now
+                ttl_s = old.ttl_s if old is not None and known else min(ttl_s, life.ttl_s)
             else:
                 paid[ttl] += point.tokens - end
                 end = point.tokens
@@ -268,7 +268,7 @@ class PrefixCache:
             read = 0
         entries: tuple[Written, ...] = ()
         if total >= self.semantics.minimum and ttl is not None:
-            ttl_s = self._ttl_s(ttl)
+            ttl_s = self._lives[ttl]
             entries = (Written([point.key for point in points], now + ttl_s, ttl_s),)
         return Lookup(Usage(total - read, read), entries)
 
