@@ -101,6 +101,8 @@ def run_of(row: Mapping[str, Any]) -> Run:
     known = row.get("cost_usd")
     if known is None and costs and any(cost is not None for cost in costs):
         known = sum(cost or 0.0 for cost in costs)
+    if not known:  # recorders write 0 where they know no price
+        known = None
     ended = str(row.get("termination") or "user_stop") in ("user_stop", "agent_stop")
     return Run(
         task=str(row.get("task") or row.get("id")),
