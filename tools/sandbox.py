@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from agentmesh.errors import ConfigError, InputError
+from agentmesh.tools.headcount import controller, counted
 from agentmesh.tools.programs import find
 
 _SUPERVISOR = Path(__file__).with_name("_supervise.py")
@@ -122,7 +123,8 @@ class Sandbox:
     def confinement(self) -> Confinement:
         """How commands are confined here; found out by running one."""
         if self._wanted and find("bwrap") and self._bubblewrap_works():
-            extra = _ROOT_CANNOT if os.geteuid() == 0 else ()
+            watched = os.geteuid() == 0 and controller() is None
+            extra = _ROOT_CANNOT if watched else ()
             return Confinement("bubblewrap", _BUBBLEWRAP_CANNOT + extra)
         return Confinement("restricted", _RESTRICTED_CANNOT)
 
@@ -142,23 +144,24 @@ class Sandbox:
         confined = self.confinement.kind == "bubblewrap"
         line = self._bubblewrap(command) if confined else self._restricted(command)
         wall_s = min(timeout_s or self.limits.wall_s, self.limits.wall_s)
-        try:
-            process = subprocess.Popen(
-                line,
-                cwd=self.root,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        except (OSError, ValueError) as error:
-            raise InputError(f"the command cannot start: {error}", hint="shorten it") from error
-        with process:
+        with counted(line, self.limits.processes) as entered:
             try:
-                return _followed(process, self.limits, wall_s)
-            finally:
-                _end(process)
+                process = subprocess.Popen(
+                    entered,
+                    cwd=self.root,
+                    env=self._environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            except (OSError, ValueError) as error:
+                raise InputError(f"the command cannot start: {error}", hint="shorten it") from error
+            with process:
+                try:
+                    return _followed(process, self.limits, wall_s)
+                finally:
+                    _end(process)
 
     def _environment(self) -> dict[str, str]:
         """Return all that a command's environment holds: nothing of ours."""

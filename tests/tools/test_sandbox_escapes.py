@@ -22,6 +22,7 @@ import pytest
 
 from agentmesh.errors import InputError
 from agentmesh.tools import declaration
+from agentmesh.tools.headcount import controller
 from agentmesh.tools.sandbox import Limits, Run, Sandbox
 from agentmesh.tools.workspace import Workspace
 
@@ -240,7 +241,7 @@ def test_no_attempt_succeeds(scene: Scene, attempt: str) -> None:
 
 @pytest.fixture(params=["bubblewrap", "restricted"])
 def box(request: pytest.FixtureRequest, tmp_path: Path) -> Sandbox:
-    limits = Limits(wall_s=8, cpu_s=1, memory=300_000_000, processes=64, file_size=1_000_000)
+    limits = Limits(wall_s=25, cpu_s=1, memory=300_000_000, processes=64, file_size=1_000_000)
     made = Sandbox(tmp_path, limits=limits, bubblewrap=request.param == "bubblewrap")
     if made.confinement.kind != request.param:
         pytest.skip("needs bubblewrap")
@@ -274,10 +275,10 @@ DAEMONS = {
 @pytest.mark.parametrize("how", DAEMONS)
 def test_no_child_survives(box: Sandbox, how: str) -> None:
     seconds = f"8{time.monotonic_ns() % 10_000_000}"
-    run = box.run(DAEMONS[how].replace("@", seconds), timeout_s=2)
+    run = box.run(DAEMONS[how].replace("@", seconds), timeout_s=4)
     assert "started" in run.text
     assert not _survivors(f"sleep {seconds}")
-    assert run.seconds < 10
+    assert run.seconds < 20
 
 
 def _check(run: Run, kind: str, box: Sandbox) -> None:
@@ -298,8 +299,10 @@ def _check(run: Run, kind: str, box: Sandbox) -> None:
         assert (box.root / "big").stat().st_size <= 1_000_000
         assert run.status != 0
     elif kind == "processes":
-        assert run.ended.startswith("it started more than") or "ork" in run.text or run.ended
-        assert not _survivors("agentmesh-bomb")
+        assert run.ended.startswith("it started more than 64") or "ork" in run.text
+        assert not _survivors("sleep 6.25")
+    elif kind == "fork bomb":
+        assert run.ended or "ork" in run.text
 
 
 FLOODS = {
@@ -308,12 +311,16 @@ FLOODS = {
     "memory": f"{sys.executable} -c 'x = bytearray(10**9); print(\"got it\")'",
     "output": "yes agentmesh",
     "file size": "head -c 50000000 /dev/zero > big; test $(stat -c %s big) -gt 1000000",
-    "processes": "bomb() { bomb agentmesh-bomb | bomb agentmesh-bomb & }; bomb; sleep 5",
+    "processes": "for i in $(seq 400); do sleep 6.25 & done; wait",
+    "fork bomb": "bomb() { bomb | bomb & }; bomb; sleep 5",
 }
 
 
 @pytest.mark.parametrize("kind", FLOODS)
 def test_every_limit_holds(box: Sandbox, kind: str) -> None:
+    held = box.confinement.kind == "bubblewrap" or os.geteuid() != 0 or controller() is not None
+    if kind == "fork bomb" and not held:
+        pytest.skip("to root it would slow every other test down: nothing counts its processes")
     run = box.run(FLOODS[kind], timeout_s=1 if kind == "time" else None)
     _check(run, kind, box)
     assert box.run("echo well").text == "well\n"
