@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 BUSY_TIMEOUT_MS = 60_000
 POOL_SIZE = 64
+_POLL_S = 0.0005, 0.004
 ATTEMPTS = 8
 """Tries of a PostgreSQL transaction that lost a deadlock or its connection before its commit."""
 
@@ -130,6 +131,7 @@ class Database:
         with _errors():
             if self._writer is None:
                 self._writer = self._immediate.connect()
+                _busy_timeout(self._writer, 0)  # `_begin` waits itself, and more fairly
             try:
                 with self._writer.begin():
                     yield self._writer
@@ -140,6 +142,7 @@ class Database:
     def _close_writer(self) -> None:
         writer, self._writer = self._writer, None
         if writer is not None:
+            _busy_timeout(writer, BUSY_TIMEOUT_MS)
             writer.close()
 
     @contextmanager
@@ -308,8 +311,25 @@ def _prepare(connection: Any, _record: object) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    immediate = connection.get_execution_options().get("immediate")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+    driver: Any = connection.connection.dbapi_connection
+    if not connection.get_execution_options().get("immediate"):
+        driver.execute("BEGIN").close()
+        return
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1_000
+    while True:
+        try:
+            driver.execute("BEGIN IMMEDIATE").close()
+            return
+        except sqlite3.OperationalError as error:
+            # SQLite's own wait backs off up to 100 ms: who waits long is served last.
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(*_POLL_S))
+
+
+def _busy_timeout(connection: Connection, milliseconds: int) -> None:
+    driver: Any = connection.connection.dbapi_connection
+    driver.execute(f"PRAGMA busy_timeout={milliseconds}").close()
 
 
 _opened: weakref.WeakSet[Database] = weakref.WeakSet()

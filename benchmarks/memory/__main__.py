@@ -1,6 +1,7 @@
 """Print memory's measures, next to LangGraph's SqliteSaver in the same run.
 
-    python -m benchmarks.memory [--json] [--quick] [--only growth,crowd,writers,edits,render]
+    python -m benchmarks.memory [--json] [--quick] [--edits 1000]
+        [--only growth,crowd,writers,edits,render]
 
 SQLite files lie in a temporary folder; PostgreSQL is a private server where its programs are
 installed, or AGENTMESH_TEST_POSTGRES. Times depend on the machine and its load, which is printed;
@@ -32,6 +33,7 @@ class Run:
     """The size of a run, where it writes, and what it has found."""
 
     quick: bool
+    edits: int
     folder: Path
     server: str
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -74,21 +76,22 @@ class Run:
 
 def growth(run: Run) -> None:
     """Measure one session of 2,000 turns."""
-    marks = [10, 100, 300] if run.quick else [10, 500, 1_000, 2_000]
+    marks = [10, 200] if run.quick else [10, 700, 2_000]
     url = run.sqlite("growth")
     memory = Memory(url)
     grown = turns.grow(
-        lambda n: turns.rolling_turn(memory, n),
+        lambda n: turns.run_turn(memory, n, roll=True),
         turns.written,
         marks=marks,
-        window=16 if run.quick else 60,
+        window=60 if run.quick else 500,
         size_mb=turns.folder_mb(run.folder / "growth"),
     )
     memory.close()
     _windows(run, "SQLite", grown)
     last = f"turn {marks[-1]} over turn {marks[0]}"
     run.most(f"bytes written, {last}", "SQLite", grown.ratio("kilobytes"), 1.10)
-    run.most(f"milliseconds, {last}", "SQLite", grown.ratio("milliseconds"), 1.25)
+    run.most(f"CPU time, {last}", "SQLite", grown.ratio("cpu_ms"), 1.25)
+    run.add(f"milliseconds, {last}", "SQLite", grown.ratio("milliseconds"))
     run.most("KB written per turn", "SQLite", max(_column(grown, "kilobytes")), 25, " KB")
     run.most("milliseconds per turn", "SQLite", max(_column(grown, "milliseconds")), 5, " ms")
     run.most("database after 1,000 turns, MB", "SQLite", grown.database_mb, 6, " MB")
@@ -103,7 +106,7 @@ def growth(run: Run) -> None:
         there = turns.grow(
             lambda n: turn("s1", n),
             turns.written,
-            marks=[10, 60] if run.quick else [10, 200],
+            marks=[10, 60] if run.quick else [10, 200, 500],
             window=8,
             size_mb=turns.folder_mb(folder),
         )
@@ -114,10 +117,10 @@ def growth(run: Run) -> None:
 def _growth_on_postgres(run: Run, url: str, marks: list[int]) -> None:
     memory = Memory(url)
     grown = turns.grow(
-        lambda n: turns.rolling_turn(memory, n),
+        lambda n: turns.run_turn(memory, n, roll=True),
         turns.wal_bytes(memory),
         marks=marks,
-        window=16 if run.quick else 60,
+        window=60 if run.quick else 500,
         size_mb=turns.server_mb(memory),
     )
     memory.close()
@@ -125,13 +128,14 @@ def _growth_on_postgres(run: Run, url: str, marks: list[int]) -> None:
     run.most("KB of WAL per turn", "PostgreSQL", max(_column(grown, "kilobytes")), 2.5, " KB")
     run.most("bytes, last over first", "PostgreSQL", grown.ratio("kilobytes"), 1.10)
     run.most("milliseconds per turn", "PostgreSQL", max(_column(grown, "milliseconds")), 10, " ms")
-    run.most("milliseconds, last over first", "PostgreSQL", grown.ratio("milliseconds"), 1.25)
+    run.most("CPU time, last over first", "PostgreSQL", grown.ratio("cpu_ms"), 1.25)
 
 
 def _windows(run: Run, where: str, grown: turns.Growth) -> None:
     for mark, window in grown.windows.items():
         run.add(f"KB written per turn at turn {mark}", where, window.kilobytes)
         run.add(f"milliseconds per turn at turn {mark}", where, window.milliseconds)
+        run.add(f"CPU ms per turn at turn {mark}", where, window.cpu_ms)
 
 
 def _column(grown: turns.Growth, name: str) -> list[float]:
@@ -187,7 +191,7 @@ def writers(run: Run) -> None:
 
 def edits(run: Run) -> None:
     """Measure processes that edit one item by compare-and-set."""
-    count, each = (8, 25) if run.quick else (32, 1_000)
+    count, each = (8, 25) if run.quick else (32, run.edits)
     _edits(run, f"SQLite, {count} processes", crowd.one_bucket(run.sqlite("edits"), count, each))
     if run.server:
         with run.postgres("edits") as url:
@@ -218,6 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure memory.")
     parser.add_argument("--json", action="store_true", help="print one line of JSON at the end")
     parser.add_argument("--quick", action="store_true", help="a small run, to see that it works")
+    parser.add_argument("--edits", type=int, default=1_000, help="edits of each of 32 processes")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas")
     given = parser.parse_args()
     parts = dict(zip(PARTS, (growth, sessions_at_once, writers, edits, render), strict=True))
@@ -226,7 +231,7 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         why = available()
         print(peer.missing() or "with LangGraph's SqliteSaver", "|", why or "with PostgreSQL")
-        run = Run(given.quick, folder, "" if why else stack.enter_context(postgres()))
+        run = Run(given.quick, given.edits, folder, "" if why else stack.enter_context(postgres()))
         loads = [os.getloadavg()[0]]
         for name in given.only.split(","):
             print(f"{name} ({parts[name].__doc__})  load {os.getloadavg()[0]:.1f}", flush=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from agentmesh.memory import Core, Memory
+from agentmesh.memory import Core, Memory, Turn
 from agentmesh.memory.conformance import MODEL, call
 from agentmesh.prompt import Prompt, ToolSpec
 
@@ -33,11 +33,15 @@ def words(chars: int, at: int) -> str:
     return TEXT[start : start + chars]
 
 
-def run_turn(memory: Memory, at: int, *, session: str = "s1", user: str = "u1") -> Prompt:
+def run_turn(
+    memory: Memory, at: int, *, session: str = "s1", user: str = "u1", roll: bool = False
+) -> Prompt:
     """Run one turn: admit, recall, render, one instant model call, commit."""
     asked = [{"type": "text", "text": words(ASK_CHARS, at)}]
     turn = memory.open_turn(session=session, user=user, agent="bench", blocks=asked)
     turn.recall(CORE)
+    if roll and at % 10 == 0:
+        _compact(turn)
     turn.refresh()
     prompt = call(turn, tail="it is noon")
     turn.add("assistant", [{"type": "text", "text": words(ANSWER_CHARS, at + 1)}])
@@ -49,24 +53,12 @@ HIGH_TOKENS = 20_000
 """From how many tokens on the log is compacted, as the graph does with a real model's prices."""
 
 
-def rolling_turn(memory: Memory, at: int, *, session: str = "s1") -> None:
-    """Run one turn of a session whose history rolls, as it does in an agent."""
-    run_turn(memory, at, session=session)
-    if at % 25 == 0:
-        _compact(memory, session)
-
-
-def _compact(memory: Memory, session: str) -> None:
+def _compact(turn: Turn) -> None:
     """Cut the log to its last turns if it has grown beyond the mark."""
-    turn = memory.open_turn(
-        session=session, user="u1", agent="bench", blocks=[{"type": "text", "text": "go on"}]
-    )
-    turn.recall(CORE)
     shown = turn.view.shown
     if sum(entry.tokens for entry in shown) > HIGH_TOKENS:
         base = max(entry.seq for entry in shown if entry.turn <= turn.number - 10)
         turn.begin_epoch(CORE, "compaction", base=base, digest=words(1_600, turn.number))
-    turn.finish()
 
 
 def written() -> int:
@@ -90,6 +82,7 @@ class Window:
     turns: int
     kilobytes: float
     milliseconds: float
+    cpu_ms: float
 
 
 @dataclass
@@ -115,22 +108,32 @@ def grow(
     size_mb: Callable[[], float],
     size_at: int = 1_000,
 ) -> Growth:
-    """Run a session up to the last mark, measuring the `window` turns that end near each mark."""
-    growth, times = Growth(), []
-    ends = {max(mark, window + 2): mark for mark in marks}
-    sizes_at, before, base = min(size_at, max(ends)), 0, 0.0
-    for n in range(1, max(ends) + 1):
-        if n == 10:
+    """Run a session up to the last mark, measuring the `window` turns that begin at each mark.
+
+    A window is long enough for its share of SQLite's checkpoints.
+    """
+    growth = Growth()
+    wall: list[float] = []
+    cpu: list[float] = []
+    before, base = 0, 0.0
+    last = marks[-1] + window
+    for n in range(1, last + 1):
+        if n == marks[0]:
             base = resident()
-        if n + window - 1 in ends:
-            times, before = [], bytes_so_far()
-        began = time.perf_counter()
+        if n in marks:
+            wall, cpu, before = [], [], bytes_so_far()
+        began, busy = time.perf_counter(), time.thread_time()
         turn(n)
-        times.append(time.perf_counter() - began)
-        if n in ends:
-            per_turn = (bytes_so_far() - before) / len(times) / 1024
-            growth.windows[ends[n]] = Window(len(times), per_turn, statistics.median(times) * 1_000)
-        if n == sizes_at:
+        wall.append(time.perf_counter() - began)
+        cpu.append(time.thread_time() - busy)
+        if n + 1 - window in marks:
+            growth.windows[n + 1 - window] = Window(
+                len(wall),
+                (bytes_so_far() - before) / len(wall) / 1024,
+                statistics.median(wall) * 1_000,
+                statistics.median(cpu) * 1_000,
+            )
+        if n == min(size_at, last):
             growth.database_mb = size_mb()
             growth.resident_mb = resident() - base
     return growth
