@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 RECIPE = Recipe(c=1.0, max_features=30_000, min_df=2, folds=10)
 BARS: Mapping[SideEffect, float] = {"none": 0.6, "local": 0.4, "external": 0.25}
-"""The chance of being wrong from which a draft is refused, by the worst side effect in it."""
+"""The chance of being wrong from which a draft is refused, by the worst side effect in it.
+
+A bar of 1 never refuses."""
 
 
 class Judged(NamedTuple):
@@ -110,7 +112,7 @@ class Verifier:
         """Return why the draft is refused, where it is more likely wrong than its bar allows."""
         row = Judged(context.seen or context.step.text, draft, context.tools)
         chance, bar = self.wrong(row), self.bars[_worst_effect(draft, context.tools)]
-        if chance < bar:
+        if bar >= 1 or chance < bar:
             return None
         because = ", ".join(w.feature for w in self.explain(row, top=3) if w.weight > 0)
         return f"likely wrong ({chance:.0%}, the bar is {bar:.0%}): {because}"
