@@ -6,8 +6,9 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,9 +33,9 @@ PROGRAM = "coding_agent"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit: 0 if the tests pass in the end, 1 if not, 2 for wrong use."""
     given = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the work tree is put away then, too
     try:
-        status = _run(given)
+        with _ended_politely():
+            status = _run(given)
     except AgentmeshError as error:
         hint = f" ({error.hint})" if error.hint else ""
         sys.stderr.write(f"{PROGRAM}: {error}{hint}\n")
@@ -43,6 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"{PROGRAM}: stopped\n")
         status = 1
     sys.exit(status)
+
+
+@contextmanager
+def _ended_politely() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C, so that the work tree is put away then, too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> argparse.ArgumentParser:

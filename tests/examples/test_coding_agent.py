@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,6 +214,26 @@ def test_wrong_use_is_one_line_with_a_hint(
     assert told in error
     assert error.count("\n") == 1
     assert "(" in error
+
+
+def test_a_run_that_is_ended_in_the_middle_leaves_nothing_behind(tmp_path: Path) -> None:
+    repo = _repository(tmp_path / "slow", "def f(x):\n    return x\n", "self.assertEqual(f(1), 2)")
+    before = _state(repo)
+    command = [sys.executable, "-u", "-m", "agentmesh.examples.coding_agent", "--repo", str(repo)]
+    process = subprocess.Popen(
+        [*command, "--unconfined", "--tests", "sleep 3; false"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert "list_files" in process.stdout.readline()
+    assert len(_state(repo)[2].splitlines()) == 2
+    process.terminate()
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "stopped" in error
+    assert _state(repo) == before
 
 
 def test_a_folder_within_a_repository_is_no_repository(tmp_path: Path) -> None:
