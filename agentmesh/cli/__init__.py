@@ -11,6 +11,7 @@ from importlib import import_module
 
 COMMANDS = {
     "demo": "Run an example offline and show what it costs under each design.",
+    "run": "Run an example, or a program of your own.",
     "replay": "Replay recorded conversations through an agent and bill them.",
     "emulator": "Serve the emulated vendors on loopback.",
     "cost": "Show where the money went, and why the cache missed.",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agentmesh.cli import main
+from agentmesh.cli import COMMANDS, main
 
 SCHEMAS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
 TALK = {
@@ -31,18 +31,18 @@ def run(*arguments: str) -> int:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == 0
     shown = capsys.readouterr().out
-    for command in ("demo", "replay", "emulator", "memory", "route"):
+    for command in COMMANDS:
         assert command in shown
 
 
-@pytest.mark.parametrize("command", ["demo", "replay", "emulator", "memory", "route"])
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, "--help") == 0
     assert "Usage" in capsys.readouterr().out
 
 
 def test_help_loads_nothing_heavy() -> None:
-    code = "import sys\nfrom agentmesh.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code = "import sys\nfrom agentmesh.cli import COMMANDS, main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
     code += "print([m for m in ('langgraph', 'sklearn', 'sqlalchemy', 'rich') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -84,6 +84,21 @@ def test_replay_says_the_same_to_people_and_programs(
     said = json.loads(capsys.readouterr().out)
     assert said["all"]["steps"] == 1
     assert f"{said['all']['usage']['fresh']:,}" in shown
+
+
+def test_runs_an_example_or_a_folder_of_ones_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "main.py").write_text("def main(arguments):\n    print(arguments)\n    return 3\n")
+    assert run("run", str(tmp_path), "--task", "x") == 3
+    assert capsys.readouterr().out.strip() == "['--task', 'x']"
+    assert run("run", "coding_agent", "--help") == 0
+    assert "--repo" in capsys.readouterr().out
+    (tmp_path / "main.py").write_text("x = 1\n")
+    assert run("run", str(tmp_path)) == 2
+    assert "has no main()" in capsys.readouterr().err
+    assert run("run", "no_such_example") == 2
+    assert "there is no program 'no_such_example'" in capsys.readouterr().err
 
 
 def test_the_version_is_the_installed_one(capsys: pytest.CaptureFixture[str]) -> None:
