@@ -14,6 +14,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import merge_configs
 
 from agentmesh.budgets import Account, Budgets, Spender
+from agentmesh.diagnostics import KEY, Diagnostics
 from agentmesh.economy.usage import Usage
 from agentmesh.economy.warmth import Outline
 from agentmesh.errors import BudgetError, TierError
@@ -73,6 +74,7 @@ class Act:
         self._budgets = Budgets(parts.budget, parts.name, parts.memory, parts.prices)
         self._forecast = Forecast(parts.memory)
         self._fan_out = FanOut()
+        self._diagnostics = Diagnostics()
 
     def run(self, state: State, turn: Turn, config: RunnableConfig) -> dict[str, Any]:
         """Make one draft."""
@@ -189,7 +191,7 @@ class Act:
         now = self._parts.memory.clock()
         planned = self._forecast.usage(tier.model_name, seen, prompt, now)
         account.hold(tier, planned)
-        model = self._model(tier, prompt)
+        model = self._diagnostics.asking(tier, turn.session, self._model(tier, prompt))
         return Attempt(
             tier=tier,
             prompt=prompt,
@@ -300,6 +302,8 @@ class Act:
         told = message.usage_metadata is not None
         cost = self._parts.prices.cost(tier.model_name, usage, attempt.started_at) if told else None
         request_id = str(message.response_metadata.get("request_id") or "")
+        if reason := self._diagnostics.told(tier, turn.session, message):
+            state = {**state, "decision": {**state["decision"], KEY: reason}}
         self._record(state, turn, attempt, usage, cost, outcome, detail, request_id, purpose)
         self._forecast.billed(tier.model_name, attempt.seen, usage, attempt.started_at)
 

@@ -40,6 +40,8 @@ class Tier:
         timeout_s: of one request.
         price: of a model that no price list knows, in dollars per million tokens.
         cache: false for a model whose prompt is not to be marked for caching.
+        diagnose: whether the vendor is asked why its cache missed, where it can say (Anthropic);
+            by default only at the vendor's own address, since a proxy may refuse to be asked.
         view: what the model may see of the buckets and the log; everything, if left out.
         extra: more parameters of the vendor's API.
     """
@@ -53,6 +55,7 @@ class Tier:
     timeout_s: float = 60.0
     price: Price | None = None
     cache: bool = True
+    diagnose: bool | None = None
     view: View | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -102,6 +105,15 @@ class Tier:
         from langchain_core.language_models import BaseChatModel
 
         return type(self.model).bind_tools is not BaseChatModel.bind_tools
+
+    @cached_property
+    def diagnosed(self) -> bool:
+        """Whether the vendor is asked why its cache missed."""
+        if not self.ours or not self.model_name.startswith("anthropic:"):
+            return False
+        if self.diagnose is not None:
+            return self.diagnose
+        return self.base_url is None and getattr(self.chat, "base_url", None) is None
 
     @property
     def audience(self) -> str:

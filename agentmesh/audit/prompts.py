@@ -77,6 +77,7 @@ def facts(made: Sent, last: Sent | None, own: Sent | None) -> Facts:
         positions=sum(positions(e) for e in entries if e.seq > known) if known else 0,
         ttl_s=_life(call.model, prompt.marks),
         answered_at=call.started_at + call.latency_s,
+        vendor=str(call.decision.get("vendor_miss", "")),
     )
 
 
