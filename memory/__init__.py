@@ -1,21 +1,38 @@
 """Bucketed memory: Profile, Task and History in SQLAlchemy, rendered into one byte-stable prefix."""
 
+from typing import TYPE_CHECKING, Any
+
 from agentmesh.memory.buckets import Bucket, Item
+from agentmesh.memory.erasure import Receipt
 from agentmesh.memory.history import History, Verified
 from agentmesh.memory.ledger import Call, Ledger
 from agentmesh.memory.memory import Memory
 from agentmesh.memory.turns import Core, Turn
 from agentmesh.memory.views import View
 
+if TYPE_CHECKING:
+    from agentmesh.memory.store import BucketStore
+
 __all__ = [
     "Bucket",
+    "BucketStore",
     "Call",
     "Core",
     "History",
     "Item",
     "Ledger",
     "Memory",
+    "Receipt",
     "Turn",
     "Verified",
     "View",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what needs LangGraph when it is first asked for."""
+    if name == "BucketStore":
+        from agentmesh.memory.store import BucketStore
+
+        return BucketStore
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
