@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agentmesh.distill.redact import Redactor
     from agentmesh.distill.selection import Choice, Policy, select, to_examples
     from agentmesh.distill.serve import StudentModel
+    from agentmesh.distill.shadow import Shadow
     from agentmesh.distill.splits import Split, check_split, split
     from agentmesh.distill.student import Guess, Student
     from agentmesh.distill.terms import Ruling, check_terms, terms_of
@@ -45,6 +46,7 @@ __all__ = [
     "Row",
     "Ruling",
     "Run",
+    "Shadow",
     "Split",
     "Student",
     "StudentModel",
@@ -90,6 +92,7 @@ _MODULES = {
     "Row": "leaks",
     "Ruling": "terms",
     "Run": "evaluate",
+    "Shadow": "shadow",
     "Split": "splits",
     "Student": "student",
     "StudentModel": "serve",

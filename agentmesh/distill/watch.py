@@ -18,7 +18,7 @@ from agentmesh.errors import ConfigError
 Mode = Literal["canary", "live"]
 Advice = Literal["continue", "promote", "rollback"]
 
-DROPS = ((0.05, 0.2), (0.08, 0.2), (0.12, 0.3), (0.18, 0.15), (0.3, 0.15))
+DROPS = ((0.05, 0.1), (0.08, 0.3), (0.12, 0.4), (0.2, 0.15), (0.3, 0.05))
 """How much worse the student may be, and the share of the capital that is bet on it."""
 
 ALARM_RUNS = 5_000
@@ -42,7 +42,7 @@ class Watch:
     """
 
     baseline: float
-    margin: float = 0.01
+    margin: float = 0.0
     alpha: float = 0.05
     slack: float = 0.05
     mode: Mode = "canary"

@@ -64,7 +64,6 @@ def fill(memory: Memory, calls: int) -> None:
                     result = {"type": "result", **call, "text": "shipped", "error": False}
                     turn.add("tool", [result], step)
             turn.finish()
-        memory.forget(f"s{s}")
 
 
 def run(calls: int) -> dict[str, Any]:
