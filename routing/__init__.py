@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from agentmesh.routing.bounds import Contract, quality_contract, upper_bound
 from agentmesh.routing.checks import default_checks, run_checks
+from agentmesh.routing.choice import Guard, Outlook, expected_costs
 from agentmesh.routing.drafts import Check, CheckContext, Draft, DraftCall, ToolFacts
 from agentmesh.routing.drift import Drift, QuantileTracker, drift
 from agentmesh.routing.escalation import escalate
+from agentmesh.routing.health import Health, ModelHealth
 from agentmesh.routing.retry import (
     RetryBudget,
     RetryPolicy,
@@ -85,10 +87,14 @@ __all__ = [
     "Drift",
     "Example",
     "Failure",
+    "Guard",
+    "Health",
     "Interval",
     "Judged",
     "Kind",
     "Leak",
+    "ModelHealth",
+    "Outlook",
     "QuantileTracker",
     "Recipe",
     "RetryBudget",
@@ -120,6 +126,7 @@ __all__ = [
     "default_checks",
     "drift",
     "escalate",
+    "expected_costs",
     "leaks",
     "oracle",
     "quality_contract",

@@ -1,0 +1,106 @@
+"""A circuit breaker per model: who has failed repeatedly is left alone, but for one probe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+from typing import Literal
+
+from agentmesh.errors import ConfigError
+
+State = Literal["closed", "open", "probing"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelHealth:
+    """How a model is doing: `open` means that no call is made until `retry_in_s` has passed."""
+
+    model: str
+    state: State
+    failures: int
+    retry_in_s: float
+    last_error: str
+
+
+@dataclass(slots=True)
+class _Record:
+    failures: int = 0
+    opened: float | None = None
+    probing: bool = False
+    last_error: str = ""
+
+
+class Health:
+    """Knows which models may be called: one opens after `failures` in a row, then gets one probe
+    every `probe_s` seconds until it answers.
+
+    Example:
+        health = Health()
+        if health.allows(model):
+            try: ...; health.success(model)
+            except TierError as error: health.failure(model, str(error))
+    """
+
+    def __init__(
+        self,
+        *,
+        failures: int = 3,
+        probe_s: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if failures < 1 or not probe_s > 0:
+            raise ConfigError(
+                f"failures={failures!r}, probe_s={probe_s!r}",
+                hint="at least 1 failure, and more than 0 seconds",
+            )
+        self._limit, self._probe_s, self._clock = failures, probe_s, clock
+        self._records: dict[str, _Record] = {}
+        self._lock = Lock()
+
+    def allows(self, model: str) -> bool:
+        """Return whether `model` may be called now; of an open one this takes the probe."""
+        with self._lock:
+            record = self._records.get(model)
+            if record is None or record.opened is None:
+                return True
+            if self._clock() - record.opened < self._probe_s:
+                return False
+            record.opened = self._clock()  # the next probe is due only after this one's time
+            record.probing = True
+            return True
+
+    def available(self, model: str) -> bool:
+        """Return whether `allows` would say yes, without taking the probe."""
+        with self._lock:
+            record = self._records.get(model)
+            if record is None or record.opened is None:
+                return True
+            return self._clock() - record.opened >= self._probe_s
+
+    def success(self, model: str) -> None:
+        """Close the circuit: the model has answered."""
+        with self._lock:
+            self._records.pop(model, None)
+
+    def failure(self, model: str, error: str = "") -> None:
+        """Count a failure; at the limit, or when a probe fails, the circuit opens."""
+        with self._lock:
+            record = self._records.setdefault(model, _Record())
+            record.failures += 1
+            record.last_error = error
+            if record.probing or record.failures >= self._limit:
+                record.opened, record.probing = self._clock(), False
+
+    def status(self) -> list[ModelHealth]:
+        """Return every model that has failed since it last answered, by name."""
+        with self._lock:
+            return [self._one(name, self._records[name]) for name in sorted(self._records)]
+
+    def _one(self, model: str, record: _Record) -> ModelHealth:
+        if record.opened is None:
+            return ModelHealth(model, "closed", record.failures, 0.0, record.last_error)
+        left = max(0.0, self._probe_s - (self._clock() - record.opened))
+        state: State = "probing" if record.probing else "open"
+        return ModelHealth(model, state, record.failures, left, record.last_error)
