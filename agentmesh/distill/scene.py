@@ -79,7 +79,7 @@ def scene_of(messages: Sequence[Message]) -> Scene:
     places: dict[str, list[Source]] = {}
     for source, value in values.items():
         places.setdefault(_plain(value), []).append(source)
-    found = {value: tuple(sorted(sources, key=_rank)) for value, sources in places.items()}
+    found = {value: tuple(sorted(sources, key=rank)) for value, sources in places.items()}
     return Scene(asked, tuple(done), tuple(dict.fromkeys(earlier)), values, found)
 
 
@@ -117,7 +117,8 @@ def _tokens(kind: str, text: str) -> Iterator[tuple[Source, Any]]:
 _ORDER = ("result", "now", "fact", "said", "fixed")
 
 
-def _rank(source: Source) -> tuple[int, str]:
+def rank(source: Source) -> tuple[int, str]:
+    """Return the order in which sources of one value are trusted, the most specific first."""
     return _ORDER.index(source.kind), source.key
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from agentmesh import canonical
-from agentmesh.distill.scene import Scene, Source, leaves
+from agentmesh.distill.scene import Scene, Source, leaves, rank
 from agentmesh.distill.traces import Message
 
 _SLOT = re.compile(r"\{(\d+)\}")
@@ -89,15 +89,10 @@ def learn(values: Sequence[Sequence[Any]], scenes: Sequence[Scene]) -> list[list
         for row, scene in zip(values, scenes, strict=True):
             counts.update(scene.sources(row[place]))
             counts[Source("fixed", canonical.dumps(row[place]))] += 1
-        best = sorted(counts.items(), key=lambda item: (-item[1], _preferred(item[0])))
+        best = sorted(counts.items(), key=lambda item: (-item[1], rank(item[0])))
         need = max(2, best[0][1] // 10) if len(values) > 1 else 1
         slots.append([[s.kind, s.key] for s, n in best[:_SOURCES] if n >= need])
     return slots
-
-
-def _preferred(source: Source) -> tuple[int, str]:
-    order = ("result", "now", "fact", "said", "fixed")
-    return order.index(source.kind), source.key
 
 
 def make(

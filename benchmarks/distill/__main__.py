@@ -13,7 +13,7 @@ from rich.table import Table
 
 from benchmarks.distill.data import DATA
 
-PARTS = ("promotion", "leaks", "stream", "intents")
+PARTS = ("promotion", "leaks", "stream", "actions", "intents")
 
 Rows = Iterable[Mapping[str, Any]]
 
@@ -46,6 +46,10 @@ def _run(part: str, given: argparse.Namespace) -> Iterator[tuple[str, Rows]]:
         from benchmarks.distill import stream
 
         yield "select and export", [stream.run(given.calls)]
+    elif part == "actions":
+        from benchmarks.distill import actions
+
+        yield "students on real conversations, tasks held out", actions.run(given.data)
     else:
         from benchmarks.distill import intents
 
