@@ -13,6 +13,7 @@ from agentmesh.routing.choice import Guard, Outlook, expected_costs
 from agentmesh.routing.drafts import Check, CheckContext, Draft, DraftCall, ToolFacts
 from agentmesh.routing.drift import Drift, QuantileTracker, drift
 from agentmesh.routing.escalation import escalate
+from agentmesh.routing.fewshot import FewShot
 from agentmesh.routing.health import Health, ModelHealth
 from agentmesh.routing.retry import (
     RetryBudget,
@@ -87,6 +88,7 @@ __all__ = [
     "Drift",
     "Example",
     "Failure",
+    "FewShot",
     "Guard",
     "Health",
     "Interval",

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from agentmesh.errors import ConfigError, TurnError
+from agentmesh.routing.choice import Outlook, expected_costs
 from agentmesh.routing.escalation import escalate
 from agentmesh.routing.rules import Rule, Rules
 from agentmesh.routing.steps import KINDS, Decision, Kind, Stage, Step, TierFacts, Verdict
 
 if TYPE_CHECKING:
     from agentmesh.routing.classifier import TextClassifier
+    from agentmesh.routing.fewshot import FewShot
     from agentmesh.routing.scope import Scope
     from agentmesh.routing.seeds import Example
     from agentmesh.routing.spam import SpamFilter
@@ -47,7 +49,9 @@ class Reading(NamedTuple):
 class Router:
     """Blocks spam and picks tiers: rules first, then the classifier, then the capable tier.
 
-    `bar` is the probability with which the chosen tier must suffice. Nothing here calls a model.
+    `bar` is the probability with which the chosen tier must suffice. Of the tiers that do, the
+    cheapest over the steps that remain is taken (see `outlook`) where all tiers' prices are
+    known, and the lowest where they are not. No model is called, but by `with_model`.
 
     Example:
         router = Router.auto()
@@ -65,6 +69,7 @@ class Router:
         bar: float = BAR,
         need: Mapping[Kind, float] = NEED,
         max_chars: int = MAX_CHARS,
+        outlook: Outlook | None = None,
     ) -> None:
         if not 0 < bar <= 1:
             raise ConfigError(f"bar={bar!r}", hint="give a probability above 0, such as 0.7")
@@ -79,6 +84,8 @@ class Router:
         self.rules = Rules.shipped() if rules is None else rules
         self.classifier, self.spam, self.scope = classifier, spam, scope
         self.bar, self.max_chars = bar, max_chars
+        self.outlook = outlook or Outlook()
+        self.model: FewShot | None = None
         self.need = {**NEED, **need}
         self._read = lru_cache(maxsize=256)(self._read_anew)
 
@@ -132,6 +139,21 @@ class Router:
             )
         return cls(rules, fitted.model, spam=spam, scope=scope, bar=bar, need=need)
 
+    def with_model(self, model: FewShot) -> Router:
+        """Return a router like this one that asks `model` where the classifier is unsure."""
+        other = Router(
+            self.rules,
+            self.classifier,
+            spam=self.spam,
+            scope=self.scope,
+            bar=self.bar,
+            need=self.need,
+            max_chars=self.max_chars,
+            outlook=self.outlook,
+        )
+        other.model = model
+        return other
+
     def admit(self, text: str, *, first: bool = True) -> Verdict:
         """Return whether a customer's message may enter; costs no model call.
 
@@ -173,7 +195,9 @@ class Router:
         reading = self._read(step.text)
         if reading is None:
             return _decision(available[-1], "fallback", "no stage could decide", "complex", {})
-        return self._by_reading(reading, available)
+        if self.model is not None and max(reading.probabilities.values()) < self.model.sure:
+            return self._by_model(self.model, step, available)
+        return self._by_reading(reading, available, step)
 
     def suffices(self, reading: Reading, position: int, count: int) -> float:
         """Return the probability that tier `position` of `count` (cheapest first) is enough."""
@@ -252,14 +276,34 @@ class Router:
         tier = available[_position(need, len(available))]
         return _decision(tier, "rules", f"the rule {rule.name!r} matches", rule.kind, {})
 
-    def _by_reading(self, reading: Reading, available: Sequence[TierFacts]) -> Decision:
+    def _chance(self, tier: TierFacts, reading: Reading, position: int, count: int) -> float:
+        if tier.success is not None:
+            return tier.success
+        return self.suffices(reading, position, count)
+
+    def _by_model(self, model: FewShot, step: Step, available: Sequence[TierFacts]) -> Decision:
+        kind = model.kind(step.text)
+        if kind is None:
+            reason = "the classifier was unsure, and the model gave no answer"
+            return _decision(available[-1], "fallback", reason, "complex", {})
+        tier = available[_position(self.need[kind], len(available))]
+        reason = f"the classifier was unsure; the model calls it a {kind} request"
+        return _decision(tier, "model", reason, kind, {})
+
+    def _by_reading(self, reading: Reading, available: Sequence[TierFacts], step: Step) -> Decision:
         kind = max(reading.probabilities, key=reading.probabilities.__getitem__)
-        for i, tier in enumerate(available):
-            chance = self.suffices(reading, i, len(available))
-            if chance >= self.bar or tier is available[-1]:
-                reason = f"reads like a {kind} request; {tier.name} suffices with {chance:.0%}"
-                return _decision(tier, "classifier", reason, kind, reading.probabilities)
-        raise AssertionError("unreachable: the last tier is always taken")
+        chances = {
+            tier.name: self._chance(tier, reading, i, len(available))
+            for i, tier in enumerate(available[:-1])
+        } | {available[-1].name: 1.0}
+        enough = [tier for tier in available if chances[tier.name] >= self.bar]
+        tier, why = enough[0], ""
+        if len(enough) > 1 and all(tier.prices is not None for tier in available):
+            costs = expected_costs(step.prompt_tokens, available, chances, self.outlook)
+            tier = min(enough, key=lambda t: costs[t.name])
+            why = ", costing " + ", ".join(f"{t.name} ${costs[t.name]:.4f}" for t in enough)
+        reason = f"reads like a {kind} request; {tier.name} suffices with {chances[tier.name]:.0%}"
+        return _decision(tier, "classifier", reason + why, kind, reading.probabilities)
 
 
 @cache

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-RECIPE = Recipe(c=30, folds=3, tol=0.1, structure=False)
+RECIPE = Recipe(c=30, folds=3)
 LEAST_EXAMPLES = 20
 
 

@@ -5,7 +5,16 @@ import zipfile
 import pytest
 
 from agentmesh.errors import ConfigError, TurnError
-from agentmesh.routing import Example, Failure, Router, Step, TierFacts, seeds
+from agentmesh.routing import (
+    Example,
+    Failure,
+    Outlook,
+    Router,
+    Step,
+    TierFacts,
+    TierPrices,
+    seeds,
+)
 
 TIERS = (
     TierFacts("student", "openai-compatible:small", 0),
@@ -103,6 +112,26 @@ def test_keeps_the_tier_within_a_turn(router):
     first = router.route(Step(text, step=0), TIERS)
     later = router.route(Step(text, step=3, after="tool", prompt_tokens=9000), TIERS)
     assert later.tier == first.tier
+
+
+def priced(**warm):
+    prices = TierPrices(1, 5, 0.1, 1.25), TierPrices(2, 10, 0.2, 2.5), TierPrices(5, 25, 0.5, 6.25)
+    return [
+        TierFacts(t.name, t.model, t.rank, p, warm.get(t.name, 0))
+        for t, p in zip(TIERS, prices, strict=True)
+    ]
+
+
+def test_prices_keep_a_warm_session_on_its_tier_but_never_below_the_bar(router):
+    step = Step("Where is my order?", prompt_tokens=200_000)
+    short = Router(router.rules, router.classifier, spam=router.spam, outlook=Outlook(steps=1))
+    assert short.route(step, priced()).tier == "student"
+    warm = short.route(step, priced(flagship=200_000))
+    assert warm.tier == "flagship"
+    assert "student $" in warm.reason
+    assert router.route(step, priced(flagship=200_000)).tier == "student"
+    hard = Step("Refactor the session store to use Redis, keep the interface and add tests")
+    assert short.route(hard, priced(student=200_000)).tier == "flagship"
 
 
 def test_goes_up_after_a_failure_and_ends_with_an_error(router):
