@@ -6,10 +6,11 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import merge_configs
 from langchain_core.tools import BaseTool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
@@ -29,6 +30,10 @@ from agentmesh.rolling import recall_tool
 from agentmesh.routing import Check, Router, default_checks
 from agentmesh.tiers import Tier, check_tiers
 from agentmesh.tools import Catalogue, catalogue
+
+if TYPE_CHECKING:
+    from agentmesh.keeping import Action, Keeping
+    from agentmesh.telemetry import Telemetry
 
 BLOCKED_REPLY = "This message was not answered, because it does not look like a request."
 MAX_INPUT_CHARS = 100_000
@@ -82,6 +87,7 @@ class Agent:
             `recall` that finds what was cut, word for word.
         checkpointer: a LangGraph saver, for interrupts that outlive the process and for Studio;
             the journal in `memory` does not need one.
+        telemetry: records turns, calls and tools with OpenTelemetry, see `agentmesh.telemetry`.
         max_input_chars: the longest message that is accepted.
         max_steps: model calls that one turn may take.
         deadline_s: for all requests of one draft.
@@ -104,6 +110,7 @@ class Agent:
         tail: Callable[[], str] | None = None,
         compaction: Compaction | None = COMPACTION,
         checkpointer: BaseCheckpointSaver[Any] | None = None,
+        telemetry: Telemetry | None = None,
         max_input_chars: int = MAX_INPUT_CHARS,
         max_steps: int = MAX_STEPS,
         deadline_s: float = 60.0,
@@ -144,6 +151,10 @@ class Agent:
         for tier in self._parts.tiers:
             tier.chat  # noqa: B018  # a missing key or wrong address is told here, not in a turn
         self._max_steps = max_steps
+        self._keeping: Keeping | None = None
+        self._telemetry = telemetry
+        if telemetry is not None:
+            telemetry.know(self._parts.prices)
         self._own_saver = (
             InMemorySaver() if checkpointer is None and self._parts.approvals else None
         )
@@ -275,6 +286,18 @@ class Agent:
             output = await self.graph.ainvoke(Command(resume=answer), run.config, version="v2")
             return self._reply(run, output.value, output.interrupts)
 
+    def idle(self, now: float | None = None) -> list[Action]:
+        """Act for sessions whose user is away, just before their cache ends; return what was done.
+
+        Call it every few seconds, from a scheduler or a server. Where it pays, a session is
+        compacted while its cache can still be read, or kept warm; the ledger says why.
+        """
+        if self._keeping is None:
+            from agentmesh.keeping import Keeping
+
+            self._keeping = Keeping(self._parts)
+        return self._keeping.run(self.memory.clock() if now is None else now)
+
     def _run(
         self, text: str, user: str, session: str | None, config: RunnableConfig | None
     ) -> _Run:
@@ -290,6 +313,9 @@ class Agent:
     ) -> _Run:
         claim = uuid.uuid4().hex
         merged: RunnableConfig = {"recursion_limit": 4 * self._max_steps + 8, **(config or {})}
+        if self._telemetry is not None:
+            recorded = self._telemetry.config(agent=self.name, session=session, run=claim)
+            merged = merge_configs(merged, recorded)
         merged["configurable"] = {
             **merged.get("configurable", {}),
             "thread_id": f"{self.memory.tenant}/{session}",

@@ -84,7 +84,8 @@ def test_stops_before_the_call_that_would_exceed(
     build: Build, server: Emulator, scope: str, who: dict[str, str]
 ) -> None:
     limit = 0.03
-    agent = build(budget=Budget(**{f"{scope}_usd": limit}))
+    limits: dict[str, Any] = {f"{scope}_usd": limit}
+    agent = build(budget=Budget(**limits))
     error = until_stopped(agent, **who)
     calls = agent.memory.ledger.calls()
     spent = sum(call.cost or 0 for call in calls)

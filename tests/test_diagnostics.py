@@ -11,7 +11,7 @@ from agentmesh.audit.accounts import explain
 from agentmesh.audit.prompts import sent
 from agentmesh.economy.misses import Cause
 from agentmesh.memory import Core, Memory
-from agentmesh.testing import Answer, Emulator, emulator
+from agentmesh.testing import Answer, Emulator, Request, emulator
 
 POLICY = "You are the desk of a shop. " * 250
 LONG = "Tell me more about it, at length. " * 40
@@ -71,10 +71,12 @@ def test_without_being_told_to_nothing_is_asked_of_a_proxy(server: Emulator) -> 
     assert Tier("only", "anthropic:claude-opus-5-5", api_key="k").diagnosed
     assert not Tier("only", "openai:gpt-6.1-sol", api_key="k", diagnose=True).diagnosed
     asked: list[object] = []
-    with emulator(
-        lambda request: asked.append(request.raw.get("diagnostics")) or Answer("Yes.")
-    ) as other:
-        url = other.url
-        tier = Tier("only", "anthropic:claude-opus-5-5", base_url=url)
+
+    def brain(request: Request) -> Answer:
+        asked.append(request.raw.get("diagnostics"))
+        return Answer("Yes.")
+
+    with emulator(brain) as other:
+        tier = Tier("only", "anthropic:claude-opus-5-5", base_url=other.url)
         Agent("desk", POLICY, tiers=[tier], memory=memory).invoke("Hello?", session="s1")
     assert asked == [None]
