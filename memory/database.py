@@ -57,13 +57,16 @@ class Database:
         self.in_memory = self.is_sqlite and _in_memory(self.url)
         self.engine = _engine(self.url, in_memory=self.in_memory)
         self._immediate = self.engine.execution_options(immediate=True)
+        # A read on PostgreSQL begins and ends no transaction: two trips to the server fewer.
+        plain = {} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"}
+        self._reading = self.engine.execution_options(**plain)
         self._group = GroupCommit(self._transaction)
         self._writer: Connection | None = None
         self._paused = False
         _opened.add(self)
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in a read transaction and return its result."""
+        """Run `work`, which only reads, and return its result."""
         if self.in_memory:
             return self.write(work)
         return self._again(lambda: self._read(work))
@@ -162,7 +165,7 @@ class Database:
                     driver.execute("PRAGMA foreign_keys=ON")
 
     def _read(self, work: Callable[[Connection], T]) -> T:
-        with _errors(), self.engine.connect() as connection:
+        with _errors(), self._reading.connect() as connection:
             return work(connection)
 
     def _write(self, work: Callable[[Connection], T]) -> T:
