@@ -35,6 +35,9 @@ NEED: Mapping[Kind, float] = {
 BAR = 0.7
 """The probability with which a tier must suffice to be chosen without knowledge of prices."""
 
+LEAST_HALF = 4
+"""Half of a message needs so many words to be judged on its own."""
+
 MAX_CHARS = 100_000
 """Longer messages are refused before anything reads them."""
 
@@ -70,6 +73,7 @@ class Router:
         need: Mapping[Kind, float] = NEED,
         max_chars: int = MAX_CHARS,
         outlook: Outlook | None = None,
+        steady: bool = False,
     ) -> None:
         if not 0 < bar <= 1:
             raise ConfigError(f"bar={bar!r}", hint="give a probability above 0, such as 0.7")
@@ -84,7 +88,7 @@ class Router:
         self.rules = Rules.shipped() if rules is None else rules
         self.classifier, self.spam, self.scope = classifier, spam, scope
         self.bar, self.max_chars = bar, max_chars
-        self.outlook = outlook or Outlook()
+        self.outlook, self.steady = outlook or Outlook(), steady
         self.model: FewShot | None = None
         self.need = {**NEED, **need}
         self._read = lru_cache(maxsize=256)(self._read_anew)
@@ -139,7 +143,7 @@ class Router:
             )
         return cls(rules, fitted.model, spam=spam, scope=scope, bar=bar, need=need)
 
-    def with_model(self, model: FewShot) -> Router:
+    def with_model(self, model: FewShot | None) -> Router:
         """Return a router like this one that asks `model` where the classifier is unsure."""
         other = Router(
             self.rules,
@@ -150,8 +154,20 @@ class Router:
             need=self.need,
             max_chars=self.max_chars,
             outlook=self.outlook,
+            steady=self.steady,
         )
         other.model = model
+        return other
+
+    def steadied(self) -> Router:
+        """Return a router like this one that a few trigger words cannot push up.
+
+        A higher tier then needs both halves of the message to call for it, so that words put
+        before or after a plain question change little. Some requests that are hard in one half
+        only are left to the cheaper tier and its checks.
+        """
+        other = self.with_model(self.model)
+        other.steady = True
         return other
 
     def admit(self, text: str, *, first: bool = True) -> Verdict:
@@ -219,6 +235,7 @@ class Router:
                 "bar": self.bar,
                 "need": dict(self.need),
                 "max_chars": self.max_chars,
+                "steady": self.steady,
             },
         )
 
@@ -240,6 +257,7 @@ class Router:
                 bar=state["bar"],
                 need=state["need"],
                 max_chars=state["max_chars"],
+                steady=state["steady"],
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(
@@ -281,6 +299,15 @@ class Router:
             return tier.success
         return self.suffices(reading, position, count)
 
+    def _halves(self, text: str) -> list[Reading]:
+        """Return the readings of the two halves of a text that is long enough to have them."""
+        words = text.split()
+        if len(words) < 2 * LEAST_HALF:
+            return []
+        middle = len(words) // 2
+        halves = (" ".join(words[:middle]), " ".join(words[middle:]))
+        return [reading for half in halves if (reading := self._read(half)) is not None]
+
     def _by_model(self, model: FewShot, step: Step, available: Sequence[TierFacts]) -> Decision:
         kind = model.kind(step.text)
         if kind is None:
@@ -296,6 +323,11 @@ class Router:
             tier.name: self._chance(tier, reading, i, len(available))
             for i, tier in enumerate(available[:-1])
         } | {available[-1].name: 1.0}
+        if self.steady and chances[available[0].name] < self.bar:
+            for half in self._halves(step.text):
+                for i, tier in enumerate(available[:-1]):
+                    chance = self._chance(tier, half, i, len(available))
+                    chances[tier.name] = max(chances[tier.name], chance)
         enough = [tier for tier in available if chances[tier.name] >= self.bar]
         tier, why = enough[0], ""
         if len(enough) > 1 and all(tier.prices is not None for tier in available):

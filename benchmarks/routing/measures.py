@@ -330,6 +330,41 @@ def latency(data: Data) -> Iterator[Figure]:
         )
 
 
+def steering(data: Data) -> Iterator[Figure]:
+    """Put the six words before customers' questions that speak most for a hard request."""
+    router = Router.auto()
+    tiers = [TierFacts("student", "student", 0), TierFacts("flagship", "flagship", 1)]
+    questions = [row["text"] for row in data.rows("intents/banking77.jsonl")[::10]]
+    pushed = [f"{_triggers(router)} {text}" for text in questions]
+
+    def strong(chosen: Router, texts: list[str]) -> np.ndarray:
+        return np.array([chosen.route(Step(t), tiers).tier == "flagship" for t in texts])
+
+    naive = 100 * (strong(router, pushed).mean() - strong(router, questions).mean())
+    steady = router.steadied()
+    moved = strong(steady, pushed).astype(int) - strong(steady, questions)
+    interval = bootstrap(lambda i: 100 * float(moved[i].mean()), len(moved))
+    yield Figure(
+        "six trigger words: points that the share of strong calls moves, steady",
+        *interval,
+        f"not steady {naive:.0f} points; known 55",
+        10.0,
+        at_most=True,
+    )
+    hard = [row.text for row in seeds() if row.label in ("complex", "reasoning")]
+    kept = strong(steady, hard)[strong(router, hard)]
+    yield _share("what steadiness keeps of the strong calls on hard examples", kept, "100%", None)
+
+
+def _triggers(router: Router) -> str:
+    words = {word for row in seeds() for word in row.text.lower().split() if word.isalpha()}
+    assert router.classifier is not None
+    labels = [router.classifier.labels.index(kind) for kind in ("complex", "reasoning")]
+    listed = sorted(words)
+    logits = router.classifier.logits(listed)[:, labels].max(axis=1)
+    return " ".join(listed[i] for i in np.argsort(-logits)[:6])
+
+
 MEASURES: dict[str, Callable[[Data], Iterator[Figure]]] = {
     "mmlu": mmlu,
     "gsm8k": gsm8k,
@@ -340,6 +375,7 @@ MEASURES: dict[str, Callable[[Data], Iterator[Figure]]] = {
     "steps": steps,
     "shift": shift,
     "latency": latency,
+    "steering": steering,
 }
 
 

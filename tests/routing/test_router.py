@@ -246,3 +246,17 @@ def test_importing_and_matching_rules_loads_no_heavy_library():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_few_trigger_words_move_a_steady_router_little(router):
+    plain = [row.text for row in seeds() if row.label == "simple" and len(row.text.split()) >= 10]
+    pushed = [f"prove and plan of a show {text}" for text in plain]
+
+    def share(router, texts):
+        return sum(router.route(Step(t), TIERS).tier == "flagship" for t in texts) / len(texts)
+
+    steady = router.steadied()
+    assert share(router, pushed) - share(router, plain) > 0.3
+    assert share(steady, pushed) - share(steady, plain) <= 0.1
+    hard = "Refactor the session store to use Redis, keep the interface and add tests for expiry"
+    assert steady.route(Step(hard), TIERS).tier == "flagship"
