@@ -13,7 +13,7 @@ from agentmesh.distill.evaluate import agree
 from agentmesh.distill.leaks import rows_of
 from agentmesh.distill.lifecycle import Register, Version
 from agentmesh.distill.log import read_traces
-from agentmesh.distill.selection import Policy, select
+from agentmesh.distill.selection import Policy, fault, select
 from agentmesh.distill.splits import Split, check_split, split
 from agentmesh.distill.terms import check_terms
 from agentmesh.distill.traces import Trace
@@ -85,12 +85,15 @@ def distil(
 
     told = stage or (lambda what, done, total: None)
     reasons: Counter[str] = Counter()
-    good, tried = [], 0
+    policy = policy or Policy()
+    good, tried, sound = [], 0, 0
     for choice in select(
         lambda: read_traces(memory, progress=lambda d, n: told("reading", d, n)), policy
     ):
         reasons[choice.reason] += 1
-        tried += choice.trace.tier not in (policy or Policy()).students
+        if choice.trace.tier not in policy.students:
+            tried += 1
+            sound += not fault(choice.trace, policy)
         if choice.kept:
             good.append(choice.trace)
     if not good:
@@ -115,7 +118,7 @@ def distil(
     student = LocalStudent.fit(learned, agreement=agreement)
     told("measuring", 0, 1)
     found = measure(student, held)
-    baseline = len(good) / max(1, tried)
+    baseline = sound / max(1, tried)
     folder = Path(out)
     register = Register(memory)
     number = len(register.versions(name)) + 1

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agentmesh import canonical
 from agentmesh.distill.local import LocalStudent
 from agentmesh.distill.loop import measure
 from agentmesh.distill.traces import Trace, conversation_traces
@@ -23,20 +22,19 @@ def run(data: Path) -> Iterator[dict[str, Any]]:
     """Yield one result per desk: trained on three tasks of four, measured on the fourth."""
     for desk, models in FILES.items():
         tools = json.loads((data / f"conversations/{desk}_tools.json").read_text(encoding="utf-8"))
+        files = [list(rows(f"conversations/{desk}_{model}", data)) for model in models]
+        solved = [row for file in files for row in file if row["reward"]]
+        tasks = sorted({str(row["task"]) for row in solved})
         train: list[Trace] = []
         held: list[Trace] = []
         groups: list[str] = []
-        for model in models:
-            for row in rows(f"conversations/{desk}_{model}", data):
-                held_out = int(canonical.sha(str(row["task"]))[:8], 16) % 4 == 0
-                if not row["reward"]:
-                    continue
-                traces = [t for t in conversation_traces(row, tools) if not t.outcome.errors]
-                if held_out:
-                    held += traces
-                else:
-                    train += traces
-                    groups += [str(row["task"])] * len(traces)
+        for row in solved:
+            traces = [t for t in conversation_traces(row, tools) if not t.outcome.errors]
+            if tasks.index(str(row["task"])) % 4 == 3:
+                held += traces
+            else:
+                train += traces
+                groups += [str(row["task"])] * len(traces)
         for agreement in (0.95, 0.8):
             student = LocalStudent.fit(train, agreement=agreement, groups=groups)
             found = measure(student, held)
