@@ -48,7 +48,7 @@ def postgres(*, durable: bool = True) -> Iterator[str]:
 
     def run(*command: str) -> None:
         subprocess.run(  # noqa: S603  # programs of the server, no shell
-            command, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL
+            command, check=True, user=user, cwd="/", stdout=subprocess.DEVNULL
         )
 
     try:
