@@ -32,6 +32,9 @@ class Rolling:
         if policy is None:
             return None
         shown = turn.view.shown
+        cut = policy.cut(shown)
+        if cut is None:
+            return None
         frozen = sum(tokens for name, tokens in turn.epoch.tokens if name != "digest")
         length = sum(tokens for _, tokens in turn.epoch.tokens) + sum(e.tokens for e in shown)
         try:
@@ -39,19 +42,30 @@ class Rolling:
         except ConfigError:
             rates = None
         high = policy.high_water(
-            tier.model_name, rates, frozen=frozen, growth=max(1.0, growth_of(shown))
+            tier.model_name,
+            rates,
+            frozen=frozen,
+            growth=max(1.0, growth_of(shown)),
+            kept=sum(entry.tokens for entry in shown if entry.seq > cut),
         )
         turns = len({entry.turn for entry in shown}) or 1
         next_turn = sum(entry.tokens for entry in shown) / turns
         full = length >= high or length + next_turn > policy.ceiling(tier.model_name)
-        return policy.cut(shown) if full else None
+        return cut if full else None
 
     def run(self, state: State, turn: Turn, config: RunnableConfig) -> None:
         """Compact the log if it is due; a digest that fails leaves everything as it is."""
         tier = self._tier(state)
         base = self.due(turn, tier) if tier else None
-        if tier is None or base is None or self._parts.compaction is None:
-            return
+        if tier is not None and base is not None:
+            self.compact(state, turn, config, tier, base)
+
+    def compact(
+        self, state: State, turn: Turn, config: RunnableConfig, tier: Tier, base: int
+    ) -> bool:
+        """Replace the log up to `base` by a tier's account of it; false if there is none."""
+        if self._parts.compaction is None:
+            return False
         digest = self._act.side_call(
             state,
             turn,
@@ -62,6 +76,7 @@ class Rolling:
         )
         if digest:
             turn.begin_epoch(self._parts.core, "compaction", base=base, digest=digest)
+        return bool(digest)
 
     def _tier(self, state: State) -> Tier | None:
         """Return the tier whose cache is warm, the one that answered last, if it sees the whole log.

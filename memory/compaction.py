@@ -60,7 +60,9 @@ class Compaction:
         cliff = semantics(model).cliff
         return self.max_tokens if cliff is None else min(self.max_tokens, cliff - 1)
 
-    def high_water(self, model: str, rates: Rates | None, *, frozen: int, growth: float) -> int:
+    def high_water(
+        self, model: str, rates: Rates | None, *, frozen: int, growth: float, kept: int = 0
+    ) -> int:
         """Return from how many tokens on a prompt of this model is compacted.
 
         Args:
@@ -68,11 +70,13 @@ class Compaction:
             rates: its prices; None where they are unknown, and only `max_tokens` counts.
             frozen: tokens before the log, the old digest not included.
             growth: tokens that one model call adds to the log.
+            kept: tokens of the newest turns that stay and are written again.
         """
+        kept = max(kept, self.keep_tokens)
         top = self.ceiling(model)
         if rates is None:
             return top
-        floor = frozen + self.digest_tokens + self.keep_tokens
+        floor = frozen + self.digest_tokens + kept
         if top <= floor + growth:
             return top
         return water_marks(
@@ -80,7 +84,7 @@ class Compaction:
             frozen=frozen,
             growth=growth,
             digest=self.digest_tokens,
-            kept=self.keep_tokens,
+            kept=kept,
             ceiling=top,
         ).high
 

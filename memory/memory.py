@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, select
 
 from agentmesh import canonical
-from agentmesh.errors import ConfigError, InputError
+from agentmesh.errors import BusyError, ConfigError, InputError
 from agentmesh.memory import erasure, schema, sessions, tables, tombstones
 from agentmesh.memory.buckets import LIMITS, Bucket, Kind
 from agentmesh.memory.database import Database
@@ -146,6 +146,23 @@ class Memory:
 
         turn = self._take(session, user, "", begin, wait_s)
         if turn.records and turn.records[-1].kind != "end":
+            return turn
+        turn.flush("idle")
+        return None
+
+    def maintain(self, session: str) -> Turn | None:
+        """Take a session's lease between two turns; None if one runs, waits or was cut short.
+
+        Whoever adds to the log must add an `end` after it, and `flush("idle")` in any case.
+        """
+        row = self.database.read(lambda c: sessions.find(c, self.tenant, session))
+        if row is None or row.state != "idle":
+            return None
+        try:
+            turn = self._take(session, row.user, "", lambda _turn: None, 0.0)
+        except BusyError:
+            return None
+        if turn.view.epoch is not None and turn.records and turn.records[-1].kind == "end":
             return turn
         turn.flush("idle")
         return None

@@ -25,7 +25,10 @@ def main() -> int:
     chosen = parser.parse_args()
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     began = time.perf_counter()
-    runs = {"a 15-minute pause every 10 turns": quarter(missing), "a 30-minute pause every 5 turns": half_hour()}
+    runs = {
+        "a 15-minute pause every 10 turns": quarter(missing),
+        "a 30-minute pause every 5 turns": half_hour(),
+    }
     verdicts = judged(runs)
     if chosen.json:
         tables = {title: [run._asdict() for run in rows] for title, rows in runs.items()}
@@ -43,7 +46,10 @@ def main() -> int:
     for name, (value, target) in verdicts.items():
         print(f"{name}: {value:.3f} (target: at most {target})")
     if missing:
-        print(f"without {', '.join(missing)}: pip install langchain langchain-anthropic", file=sys.stderr)
+        print(
+            f"without {', '.join(missing)}: pip install langchain langchain-anthropic",
+            file=sys.stderr,
+        )
     print(f"{time.perf_counter() - began:.0f} s")
     return 0
 

@@ -14,7 +14,7 @@ from agentmesh.tools import tool
 from benchmarks.memory_trace import trace
 from benchmarks.memory_trace.trace import MODEL, POLICY, Clock, Gaps
 
-IDLE_STEP_S = 10.0
+IDLE_STEP_S = 20.0
 
 
 class Run(NamedTuple):

@@ -59,7 +59,10 @@ def record(number: int) -> str:
 def facts(turn: int) -> dict[str, str]:
     """Return what is known about the user after the edits up to a turn."""
     edits = (turn - 1) // EDIT_EVERY
-    known = {f"preference_{n}": f"as agreed on visit {n}, by letter and never by phone" for n in range(12)}
+    known = {
+        f"preference_{n}": f"as agreed on visit {n}, by letter and never by phone"
+        for n in range(12)
+    }
     for edit in range(1, edits + 1):
         known[f"preference_{edit % 12}"] = f"changed on request {edit}: by phone, before noon"
     return known
@@ -73,6 +76,8 @@ def brain(clock: Clock) -> Callable[[Request], Answer]:
         if digest_wanted(request):
             clock.digests += 1
             return Answer(("The user compares records. " * 100)[:DIGEST_CHARS])
+        if "The user is away" in request.user_text:
+            return Answer("waiting")
         done = 0
         for message in reversed(request.messages):
             if message.role == "user":
