@@ -67,7 +67,7 @@ class Request:
         return tuple(message.text for message in self.turn if message.role == "tool")
 
 
-FaultKind = Literal["status", "reset", "cut", "error", "drip", "delay"]
+FaultKind = Literal["status", "reset", "cut", "error", "drip", "delay", "untold"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,7 @@ class Fault:
     | `error` | an error event in mid-stream; without a stream, an error response |
     | `drip` | events (or an eighth of a body) `delay_s` apart |
     | `delay` | nothing for `delay_s`, then the answer |
+    | `untold` | from Chat Completions, an answer that does not tell its usage |
 
     `after` counts events; None is half of them.
     """

@@ -41,7 +41,8 @@ class Chat:
         choice = {"index": 0, "message": message, "logprobs": None}
         choice["finish_reason"] = _FINISH[reply.stop]
         head = _head(reply, "chat.completion")
-        return {**head, "choices": [choice], "usage": _usage(reply), **reply.extra}
+        usage = {} if reply.untold else {"usage": _usage(reply)}
+        return {**head, "choices": [choice], **usage, **reply.extra}
 
     def events(self, reply: Reply) -> Iterator[Event]:
         """Yield the chunks: role, deltas, finish reason, usage if asked for, and [DONE]."""
@@ -60,7 +61,7 @@ class Chat:
                 part = {"index": index, "function": {"arguments": text}}
                 yield _chunk(reply, {"tool_calls": [part]}, text=text)
         yield _chunk(reply, {}, finish=_FINISH[reply.stop])
-        if reply.with_usage:
+        if reply.with_usage and not reply.untold:
             head = _head(reply, "chat.completion.chunk")
             yield Event("chunk", {**head, "choices": [], "usage": _usage(reply)})
         yield Event("[DONE]", {})

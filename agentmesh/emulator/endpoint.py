@@ -95,7 +95,10 @@ class Endpoint:
             )
         if fault.kind == "error":
             refusal = Refusal(fault.message or "Overloaded", status=fault.status)
-            self._service.charge(prepared, 0)
+            parsed = prepared.parsed.request
+            self._service.refuse(
+                self._dialect, parsed.raw, parsed.key, refusal, request_id, prepared.at
+            )
             return self._refused(refusal, request_id)
         body = compact(self._dialect.body(prepared.reply)).encode()
         return StreamingResponse(

@@ -163,6 +163,7 @@ class Service:
             request=request,
             with_usage=parsed.with_usage,
             extra=self._diagnoses.fields(id_, parsed, usage),
+            untold=answer.fault is not None and answer.fault.kind == "untold",
         )
         return Prepared(dialect, parsed, reply, lookup, cache, answer.fault, at)
 

@@ -57,6 +57,7 @@ class Reply:
     request: Request
     with_usage: bool
     extra: dict[str, Any]
+    untold: bool = False
 
 
 class Dialect(Protocol):
