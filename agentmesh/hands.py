@@ -23,10 +23,14 @@ from agentmesh.passages import cut_line, handle_of, keep
 from agentmesh.state import State
 from agentmesh.tools import (
     CallContext,
+    Declaration,
+    Label,
+    Permission,
     Result,
     arun_call,
     arun_once,
     keyed,
+    permitted,
     run_call,
     run_once,
     to_message,
@@ -253,30 +257,59 @@ class Hands:
         draft = state["messages"][-1]
         if not isinstance(draft, AIMessage):
             raise InputError("there is no draft with calls to run", hint="resume the session")
-        stated = self._parts.catalogue.declarations
-        asked = [c for c in draft.tool_calls if stated[c["name"]].needs_approval(c["args"])]
-        if not asked:
-            return draft, []
-        try:
-            answer = interrupt(_request(asked, self._parts))
-        except GraphInterrupt:
-            turn.wait()
-            raise
-        return self._apply(state, turn, draft, asked, check_decisions(answer, len(asked)))
+        verdicts = self._verdicts(draft, turn)
+        asked = [call for call in draft.tool_calls if verdicts[str(call["id"])].verdict == "ask"]
+        decided = {
+            str(call["id"]): {"type": "reject", "message": f"Not allowed: {why.reason}."}
+            for call in draft.tool_calls
+            if (why := verdicts[str(call["id"])]).verdict == "deny"
+        }
+        if asked:
+            try:
+                answer = interrupt(_request(asked, verdicts, self._parts))
+            except GraphInterrupt:
+                turn.wait()
+                raise
+            answers = check_decisions(answer, len(asked))
+            decided |= {str(c["id"]): said for c, said in zip(asked, answers, strict=True)}
+        return self._apply(state, turn, draft, decided) if decided else (draft, [])
+
+    def _verdicts(self, draft: AIMessage, turn: Turn) -> dict[str, Permission]:
+        """Return for each call whether it may run: decided on labels, outside the model."""
+        stated, labels = self._parts.catalogue.declarations, self._labels(turn)
+        return {
+            str(call["id"]): permitted(stated[call["name"]], labels, call["args"])
+            for call in draft.tool_calls
+        }
+
+    def _labels(self, turn: Turn) -> list[Label]:
+        """Return the labels of all that the turn's model was shown.
+
+        A digest is worth as little as the least of what it may have been made from.
+        """
+        known = self._parts.catalogue.declarations
+        labels = [Label("user")]
+        for entry in turn.view.shown:
+            for block in entry.blocks:
+                if block["type"] == "result":
+                    stated = known.get(block["name"], Declaration(trust="untrusted"))
+                    labels.append(Label(stated.trust, stated.confidentiality))
+        if turn.epoch.digest:
+            labels += [Label(stated.trust, stated.confidentiality) for stated in known.values()]
+        return labels
 
     def _apply(
         self,
         state: State,
         turn: Turn,
         draft: AIMessage,
-        asked: list[Any],
-        decisions: list[dict[str, Any]],
+        decided: dict[str, dict[str, Any]],
     ) -> tuple[AIMessage, list[ToolMessage]]:
-        by_id = {str(call["id"]): decision for call, decision in zip(asked, decisions, strict=True)}
+        """Log each decision; answer the calls that were refused, and keep the others."""
         calls, answers = [], []
         for call in draft.tool_calls:
-            decision = by_id.get(str(call["id"]), {"type": "approve"})
-            if str(call["id"]) in by_id:
+            decision = decided.get(str(call["id"]), {"type": "approve"})
+            if str(call["id"]) in decided:
                 turn.add("approval", [], state["step"], call=str(call["id"]), decision=decision)
             if decision["type"] in ("reject", "respond"):
                 text = str(decision.get("message") or "A person refused this call.")
@@ -291,14 +324,17 @@ class Hands:
         return draft.model_copy(update={"tool_calls": calls}), answers
 
 
-def _request(asked: list[Any], parts: Parts) -> dict[str, Any]:
+def _request(asked: list[Any], verdicts: dict[str, Permission], parts: Parts) -> dict[str, Any]:
     """Return the question in the shape that LangGraph's own interfaces show."""
     return {
         "action_requests": [
             {
                 "name": call["name"],
                 "args": call["args"],
-                "description": parts.catalogue.by_name[call["name"]].description,
+                "description": (
+                    f"{parts.catalogue.by_name[call['name']].description}"
+                    f"\n\nAsked because {verdicts[str(call['id'])].reason}."
+                ),
             }
             for call in asked
         ],
