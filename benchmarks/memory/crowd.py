@@ -140,7 +140,7 @@ def one_session(url: str, writers: int, turns: int) -> Writers:
     def work(rank: int) -> None:
         for n in range(turns // writers):
             try:
-                run_turn(memory, rank * 100_000 + n, session=session)
+                run_turn(memory, rank * 100_000 + n, session=session, roll=True)
             except Exception as error:  # noqa: BLE001  # counted, whatever it is
                 errors.append(repr(error))
 
