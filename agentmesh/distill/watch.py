@@ -21,7 +21,7 @@ Advice = Literal["continue", "promote", "rollback"]
 DROPS = ((0.05, 0.1), (0.08, 0.3), (0.12, 0.4), (0.2, 0.15), (0.3, 0.05))
 """How much worse the student may be, and the share of the capital that is bet on it."""
 
-ALARM_RUNS = 5_000
+ALARM_RUNS = 20_000
 """Runs of a live student that is as good as it was before a false alarm is to be expected."""
 
 
