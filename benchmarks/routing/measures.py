@@ -335,7 +335,8 @@ def steering(data: Data) -> Iterator[Figure]:
     router = Router.auto()
     tiers = [TierFacts("student", "student", 0), TierFacts("flagship", "flagship", 1)]
     questions = [row["text"] for row in data.rows("intents/banking77.jsonl")[::10]]
-    pushed = [f"{_triggers(router)} {text}" for text in questions]
+    words = _triggers(router)
+    pushed = [f"{words} {text}" for text in questions]
 
     def strong(chosen: Router, texts: list[str]) -> np.ndarray:
         return np.array([chosen.route(Step(t), tiers).tier == "flagship" for t in texts])
