@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from agentmesh.economy.usage import Usage
+from agentmesh.errors import InputError
 
 if TYPE_CHECKING:
     from langchain_core.messages import AnyMessage
@@ -74,6 +75,29 @@ class Reply:
                 flagship_unknown |= top is None
                 flagship += top or 0
         return Cost(usage, None if unknown else micro, None if flagship_unknown else flagship)
+
+    def feedback(self, score: float | None = None, label: str = "", comment: str = "") -> None:
+        """Say how good the reply was: it tells the ledger, and what may become training data.
+
+        Args:
+            score: from 0 (bad) to 1 (good).
+            label: a word such as `solved`.
+            comment: free text.
+        """
+        from agentmesh.distill import give
+
+        if self.parts is None:
+            raise InputError(
+                "this reply belongs to no agent", hint="keep the one that invoke() gave"
+            )
+        give(
+            self.parts.memory,
+            session=self.session,
+            turn=self.turn,
+            score=score,
+            label=label,
+            comment=comment,
+        )
 
     def summary(self) -> str:
         """Return the turn in one line: money, tiers, tokens, and the same on a plain flagship."""

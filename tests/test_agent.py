@@ -269,6 +269,17 @@ def _ask_forever(agent: Agent) -> None:
         agent.invoke("Tell me more about it, at length. " * 40, user="u1", session="s1")
 
 
+def test_feedback_is_kept_beside_the_turn(build: Build) -> None:
+    agent = build(student=False)
+    reply = agent.invoke("Hello there!", user="u1", session="s1")
+    reply.feedback(1.0, "solved", "quick")
+    with pytest.raises(InputError, match="score=2"):
+        reply.feedback(2)
+    (session,) = agent.memory.export("u1")["sessions"]
+    (said,) = session["feedback"]
+    assert (said["score"], said["label"], said["comment"]) == (1.0, "solved", "quick")
+
+
 def test_two_turns_of_one_session_follow_each_other(build: Build) -> None:
     agent = build(student=False)
     replies: list[str] = []
