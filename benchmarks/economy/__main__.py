@@ -12,12 +12,13 @@ from typing import Any
 from benchmarks.economy.bills import bill
 from benchmarks.economy.fuzz import fuzz
 from benchmarks.economy.overhead import overhead
+from benchmarks.economy.peer import compare, missing
 from benchmarks.economy.recorded import load
 from benchmarks.economy.speed import audit_once, repeat, write_requests
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 MODELS = ("anthropic:claude-opus-5-5", "openai:gpt-6.1-sol", "openai:gpt-4.1")
-MEASURES = ("overhead", "bills", "speed", "fuzz")
+MEASURES = ("overhead", "bills", "peer", "speed", "fuzz")
 
 
 def main() -> int:
@@ -29,6 +30,9 @@ def main() -> int:
     parser.add_argument("--plans", type=int, default=100_000, help="how many plans are fuzzed")
     parser.add_argument("--seed", type=int, default=1, help="of the fuzz")
     parser.add_argument("--megabytes", type=int, default=100, help="size of the audited logs")
+    parser.add_argument(
+        "--quick", action="store_true", help="compare with the peer on few conversations"
+    )
     given = parser.parse_args()
     wanted = given.measures or list(MEASURES)
     unknown = sorted({*wanted} - {*MEASURES})
@@ -37,12 +41,17 @@ def main() -> int:
     folder: Path = given.data / "conversations"
     found: dict[str, Any] = {}
     for measure in wanted:
-        if measure in ("bills", "speed") and not folder.is_dir():
+        if measure in ("bills", "peer", "speed") and not folder.is_dir():
             print(f"skipping {measure}: no recorded conversations in {folder}", file=sys.stderr)
         elif measure == "overhead":
             found[measure] = overhead()
         elif measure == "bills":
             found[measure] = _bills(folder)
+        elif measure == "peer" and missing():
+            print("skipping peer: pip install langchain langchain-anthropic", file=sys.stderr)
+        elif measure == "peer":
+            files = sorted(folder.glob("airline_*.jsonl"))
+            found[measure] = compare(files, folder / "airline_tools.json", quick=given.quick)
         elif measure == "speed":
             found[measure] = _speed(folder, given.megabytes)
         else:
