@@ -33,6 +33,7 @@ from agentmesh.tools import Catalogue, catalogue
 
 if TYPE_CHECKING:
     from agentmesh.keeping import Action, Keeping
+    from agentmesh.learning import Learning
     from agentmesh.telemetry import Telemetry
 
 BLOCKED_REPLY = "This message was not answered, because it does not look like a request."
@@ -85,6 +86,7 @@ class Agent:
         tail: volatile text for the end of every prompt (the time, retrieved documents).
         compaction: how a long log is kept short; None lets it grow. With it the agent has a tool
             `recall` that finds what was cut, word for word.
+        learning: what may be learned about a user from a finished turn; nothing if left out.
         checkpointer: a LangGraph saver, for interrupts that outlive the process and for Studio;
             the journal in `memory` does not need one.
         telemetry: records turns, calls and tools with OpenTelemetry, see `agentmesh.telemetry`.
@@ -109,6 +111,7 @@ class Agent:
         fallback: str | None = None,
         tail: Callable[[], str] | None = None,
         compaction: Compaction | None = COMPACTION,
+        learning: Learning | None = None,
         checkpointer: BaseCheckpointSaver[Any] | None = None,
         telemetry: Telemetry | None = None,
         max_input_chars: int = MAX_INPUT_CHARS,
@@ -144,6 +147,7 @@ class Agent:
             fallback=fallback,
             tail=tail or (lambda: ""),
             compaction=compaction,
+            learning=learning,
             max_input_chars=max_input_chars,
             deadline_s=deadline_s,
         )

@@ -25,6 +25,7 @@ from langgraph.graph.state import CompiledStateGraph
 from agentmesh.act import Act, step_of
 from agentmesh.errors import InputError, TurnError
 from agentmesh.hands import Hands
+from agentmesh.learning import Learner
 from agentmesh.memory import Turn
 from agentmesh.parts import Parts
 from agentmesh.providers.blocks import to_answer
@@ -44,6 +45,7 @@ class Nodes:
         self._act = Act(parts)
         self._hands = Hands(parts)
         self._rolling = Rolling(parts, self._act)
+        self._learner = Learner(parts, self._act)
 
     def admit(self, state: State, config: RunnableConfig) -> dict[str, Any]:
         """Open the turn: refuse what cannot be accepted, block what no model needs to see."""
@@ -131,6 +133,7 @@ class Nodes:
         """End the turn in the journal: from here on it is finished, whatever happens."""
         with self._closing(state, config) as turn:
             if state["status"] == "done":
+                self._learner.run(state, turn, config)  # it reads what a compaction replaces
                 self._rolling.run(state, turn, config)
             turn.finish(state["status"], state["step"])
         return {}

@@ -14,6 +14,7 @@ from agentmesh.memory import Core, Memory
 from agentmesh.tiers import Tier
 
 if TYPE_CHECKING:
+    from agentmesh.learning import Learning
     from agentmesh.memory.compaction import Compaction
     from agentmesh.routing import Check, Router, ToolFacts
     from agentmesh.tools import Catalogue
@@ -38,6 +39,7 @@ class Parts:
     compaction: Compaction | None
     max_input_chars: int
     deadline_s: float
+    learning: Learning | None = None
 
     @cached_property
     def prices(self) -> PriceBook:

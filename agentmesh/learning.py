@@ -1,0 +1,241 @@
+"""Learning about the user: facts that a finished turn suggests, each with its evidence.
+
+Off unless an agent is given a `Learning`. A side call on the prompt at hand proposes items for the
+Profile and the Task; each must quote what it rests on, and the quote must stand in this turn's log.
+Who said it decides what becomes of it: the user's own words may become a fact at once, a tool's
+words enter the Profile only as the developer's policy allows, and nothing that a user or developer
+has stated is overwritten by a proposal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from agentmesh import canonical
+from agentmesh.economy.cost_model import Rates
+from agentmesh.errors import ConfigError, ConflictError, InputError
+from agentmesh.memory.compaction import text_of
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+
+    from agentmesh.act import Act
+    from agentmesh.memory import Bucket, Memory, Turn
+    from agentmesh.memory.sessions import Record
+    from agentmesh.parts import Parts
+    from agentmesh.state import State
+    from agentmesh.tiers import Tier
+
+INSTRUCTION = """\
+Before the conversation goes on: which lasting facts does the last turn hold that a later \
+conversation should know? Answer with JSON alone: {{"items": [{{"bucket": "profile", "key": \
+"language", "value": "German", "quote": "..."}}]}}. `bucket` is "profile" for what is true of the \
+user, "task" for what this task needs; `quote` is copied word for word from what the user or a tool \
+said in the last turn. At most {most} items; {{"items": []}} if there is none. Call no tool."""
+
+PROPOSAL, DECISION = "proposal", "decision"
+_OUTPUT = 200
+_OWN = ("user", "developer")
+_QUOTE_CHARS = 3
+
+
+class Proposal(NamedTuple):
+    """A fact that a turn suggests; `id` is its place in the log, `evidence` that of the quote.
+
+    `outcome` is `stored`, `pending` (a person is to decide), `refused` by the policy, `kept` (what
+    somebody stated stands), `conflict` (it was edited meanwhile), `full`, or after a decision
+    `accepted` or `rejected`.
+    """
+
+    id: int
+    bucket: Literal["profile", "task"]
+    key: str
+    value: Any
+    quote: str
+    evidence: int
+    trust: Literal["user", "untrusted"]
+    outcome: str = ""
+
+
+Promotion = Literal["never", "ask"] | Callable[[Proposal], bool]
+"""Whether what a tool or another user said may enter the Profile: never, once a person has agreed
+(`decide`), or where a check says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """How an agent learns about its users.
+
+    Args:
+        promote: what may enter the Profile that the user did not say.
+        tier: which tier proposes; the one whose call costs least, if left out.
+        most: items that one turn may propose.
+    """
+
+    promote: Promotion = "ask"
+    tier: str | None = None
+    most: int = 8
+
+    def __post_init__(self) -> None:
+        if not callable(self.promote) and self.promote not in ("never", "ask"):
+            raise ConfigError(f"promote={self.promote!r}", hint="'never', 'ask' or a function")
+        if not isinstance(self.most, int) or self.most < 1:
+            raise ConfigError(f"most={self.most!r}", hint="give a number of 1 or more")
+
+
+class Learner:
+    """Proposes and stores what the turns of one agent teach."""
+
+    def __init__(self, parts: Parts, act: Act) -> None:
+        self._parts = parts
+        self._act = act
+        if parts.learning is not None and parts.learning.tier is not None:
+            parts.tier(parts.learning.tier)  # an unknown one is told here
+
+    def run(self, state: State, turn: Turn, config: RunnableConfig) -> None:
+        """Learn from a turn that was answered; whatever goes wrong, the turn is as it was."""
+        learning = self._parts.learning
+        if learning is None or not state.get("tier"):
+            return
+        tier = self._tier(state, turn, learning)
+        buckets = {
+            "profile": self._parts.memory.profile(turn.user),
+            "task": self._parts.memory.task(turn.session),
+        }
+        known = {
+            (name, item.key): item for name, bucket in buckets.items() for item in bucket.items()
+        }
+        tail = INSTRUCTION.format(most=learning.most)
+        said = self._act.side_call(state, turn, config, tier=tier, purpose="learn", tail=tail)
+        for proposal in _proposals(said, turn, learning.most):
+            held = known.get((proposal.bucket, proposal.key))
+            if held is not None and held.value == proposal.value:
+                continue
+            outcome = _allowed(proposal, held, learning.promote)
+            if outcome == "stored":
+                expect = held.revision if held else 0
+                outcome = _store(buckets[proposal.bucket], proposal, turn.session, expect)
+            _log(turn, proposal, outcome)
+
+    def _tier(self, state: State, turn: Turn, learning: Learning) -> Tier:
+        """Return the tier whose call costs least: the warm one reads, any other writes it all."""
+        if learning.tier is not None:
+            return self._parts.tier(learning.tier)
+        warm = self._parts.tier(state["tier"])
+        length = sum(tokens for _, tokens in turn.epoch.tokens)
+        length += sum(entry.tokens for entry in turn.view.shown)
+
+        def cost(tier: Tier) -> float:
+            try:
+                rates = Rates.of(tier.model_name, self._parts.prices, tokens=length)
+            except ConfigError:
+                return float("inf")
+            return (rates.read if tier is warm else rates.write) * length + rates.output * _OUTPUT
+
+        return min((warm, *self._parts.tiers), key=cost)
+
+
+def _proposals(said: str, turn: Turn, most: int) -> list[Proposal]:
+    """Return what a model proposed, as far as it is well formed and its quote was said."""
+    start, end = said.find("{"), said.rfind("}")
+    try:
+        given = json.loads(said[start : end + 1])
+    except ValueError:
+        return []
+    items = given.get("items") if isinstance(given, dict) else None
+    records = [r for r in turn.records if r.kind in ("user", "tool")]
+    found = (_proposal(item, records) for item in (items if isinstance(items, list) else [])[:most])
+    return [proposal for proposal in found if proposal is not None]
+
+
+def _proposal(item: Any, records: Sequence[Record]) -> Proposal | None:
+    if not isinstance(item, dict) or item.get("bucket") not in ("profile", "task"):
+        return None
+    key, value, quote = item.get("key"), item.get("value"), item.get("quote")
+    if not isinstance(key, str) or value is None or not isinstance(quote, str):
+        return None
+    words = " ".join(quote.split())
+    if len(words) < _QUOTE_CHARS:
+        return None
+    for record in records:
+        if words in " ".join(text_of(record).split()):
+            trust: Literal["user", "untrusted"] = "user" if record.kind == "user" else "untrusted"
+            return Proposal(0, item["bucket"], key, value, quote, record.seq, trust)
+    return None
+
+
+def _allowed(proposal: Proposal, held: Any, promote: Promotion) -> str:
+    """Return what becomes of a proposal, before it is tried."""
+    if held is not None and held.source in _OWN:
+        return "pending" if promote == "ask" else "kept"
+    if proposal.bucket == "task" or proposal.trust == "user":
+        return "stored"
+    if callable(promote):
+        return "stored" if promote(proposal) else "refused"
+    return "pending" if promote == "ask" else "refused"
+
+
+def _store(bucket: Bucket, proposal: Proposal, session: str, expect: int | None) -> str:
+    author = f"{session}#{proposal.evidence}"
+    source: Any = "agent" if proposal.trust == "user" else "tool"
+    try:
+        bucket.set(proposal.key, proposal.value, source=source, author=author, expect=expect)
+    except ConflictError:
+        return "conflict"
+    except InputError:  # no key, or the bucket is full
+        return "full"
+    return "stored"
+
+
+def _log(turn: Turn, proposal: Proposal, outcome: str) -> None:
+    """Keep a proposal in the log, where no prompt shows it."""
+    fields = proposal._replace(outcome=outcome)._asdict()
+    turn.add(PROPOSAL, [], item={name: value for name, value in fields.items() if name != "id"})
+
+
+def proposals(memory: Memory, session: str, *, outcome: str | None = None) -> list[Proposal]:
+    """Return what a session's turns have proposed, oldest first; of one outcome where given."""
+    found: dict[int, Proposal] = {}
+    for record in memory.history(session).records():
+        if record.kind == PROPOSAL:
+            found[record.seq] = Proposal(record.seq, **canonical.loads(record.body)["item"])
+        elif record.kind == DECISION:
+            body: Mapping[str, Any] = canonical.loads(record.body)
+            if body["proposal"] in found:
+                number = body["proposal"]
+                found[number] = found[number]._replace(outcome=body["outcome"])
+    return [p for p in found.values() if outcome in (None, p.outcome)]
+
+
+def decide(memory: Memory, session: str, proposal: int, *, accept: bool) -> Proposal:
+    """Store a pending proposal, or reject it: what a person says of it.
+
+    Raises:
+        InputError: it is not pending, or the session is busy.
+    """
+    waiting = {p.id: p for p in proposals(memory, session, outcome="pending")}
+    if proposal not in waiting:
+        raise InputError(
+            f"{proposal!r} is no pending proposal", hint=f"pending: {sorted(waiting) or 'none'}"
+        )
+    one = waiting[proposal]
+    turn = memory.maintain(session)
+    if turn is None:
+        raise InputError(f"session {session!r} is busy", hint="try again when its turn has ended")
+    try:
+        outcome = "rejected"
+        if accept:
+            owner = memory.profile(turn.user) if one.bucket == "profile" else memory.task(session)
+            done = _store(owner, one, session, None)
+            outcome = "accepted" if done == "stored" else done
+        turn.add(DECISION, [], proposal=proposal, outcome=outcome)
+        turn.add("end", [], status="maintained")
+    finally:
+        turn.flush("idle")
+    return one._replace(outcome=outcome)
+
+
+__all__ = ["Learning", "Promotion", "Proposal", "decide", "proposals"]
