@@ -154,19 +154,18 @@ class Budgets:
 
     def _spent(self, connection: Connection, who: Spender) -> dict[Scope, int]:
         """Return what the ledger holds for each scope with a limit, summed by the database."""
-        known = [
-            select(func.coalesce(func.sum(calls.c.cost), 0))
-            .select_from(calls.join(sessions, sessions.c.id == calls.c.session_id))
-            .where(*self._of(scope, who))
-            .scalar_subquery()
-            .label(scope)
-            for scope in self._limits
-        ]
-        sums = connection.execute(select(*known)).one()
-        return {
-            scope: int(sums[number]) + self._untold(connection, scope, who)
-            for number, scope in enumerate(self._limits)
-        }
+        found: dict[Scope, int] = {}
+        for scope in self._limits:
+            known, untold = connection.execute(
+                select(
+                    func.coalesce(func.sum(calls.c.cost), 0),
+                    func.count() - func.count(calls.c.cost),
+                )
+                .select_from(calls.join(sessions, sessions.c.id == calls.c.session_id))
+                .where(*self._of(scope, who))
+            ).one()
+            found[scope] = int(known) + (self._untold(connection, scope, who) if untold else 0)
+        return found
 
     def _untold(self, connection: Connection, scope: Scope, who: Spender) -> int:
         """Return what was expected of the calls whose cost nobody told: few rows, if any."""
