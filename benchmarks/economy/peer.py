@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import time
 from collections import defaultdict, deque
 from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +14,10 @@ from agentmesh.economy.billing import Block, prefixes
 from agentmesh.economy.prices import Price, PriceBook
 from agentmesh.economy.semantics import semantics
 from agentmesh.economy.usage import Usage
-from agentmesh.emulator.anthropic import Messages
 from agentmesh.errors import InputError
 from agentmesh.providers.anthropic import OPENING
 from agentmesh.replay import Conversation, read, read_tools, replay
-from agentmesh.testing import Answer, Bill, Recordings, Request, emulator
+from agentmesh.testing import Bill, Recordings, emulator
 from benchmarks.economy.plans import Judge
 from benchmarks.economy.recorded import interleaved, load
 
@@ -38,8 +36,9 @@ NOTE = (
     " the peer's run there; call ids are the emulator's own for both, so ids that a recording"
     " uses twice do not matter. Our agent's instructions have one paragraph more, on what its"
     " memory's tags mean. The first conversations start at once, so either agent may write the"
-    " shared prefix more than once. over_limit divides by the limit of our planner's prompts for"
-    " both, over_own_limit by that of the requests which the peer sent."
+    " shared prefix more than once. Both limits are those of our planner's prompts: over_limit by"
+    " the recorded clock, on which prefixes that conversations share grow cold between them;"
+    " over_warm_limit as if none did, as in this run, which is faster than that clock."
 )
 
 
@@ -61,11 +60,17 @@ class Limit:
             self._last_used[point.key] = at
 
 
+class Limits(NamedTuple):
+    """The limit by the recorded clock, and as if nothing ever grew cold; micro-dollars."""
+
+    clocked: float
+    warm: float
+
+
 class Driven(NamedTuple):
-    """What the peer was billed, the limit of its requests, and what strayed from its recording."""
+    """What the peer was billed, and what strayed from its recording."""
 
     bills: list[Bill]
-    limit: float
     strayed: dict[str, str]
 
 
@@ -98,16 +103,18 @@ def compare(files: Sequence[Path], tools: Path, *, quick: bool = False) -> dict[
             f"the peer made {len(theirs.bills)} calls, our agent {ours.steps}",
             hint="is a recording cut short?",
         )
-    limit = _limit(files, tools, named)
+    limits = _limits(files, tools, named)
     used = sum((bill.usage for bill in theirs.bills), Usage())
-    peer = _row("langchain create_agent", ours.steps, used, limit)
-    peer["over_own_limit"] = round(_cost(used) / theirs.limit, 4)
     return {
         "model": MODEL,
         "conversations": len(named),
         "interleaved": SIDE_BY_SIDE,
-        "limit_usd": round(limit / 1e6, 4),
-        "agents": [_row("agentmesh Agent", ours.steps, ours.usage, limit), peer],
+        "limit_usd": round(limits.clocked / 1e6, 4),
+        "warm_limit_usd": round(limits.warm / 1e6, 4),
+        "agents": [
+            _row("agentmesh Agent", ours.steps, ours.usage, limits),
+            _row("langchain create_agent", len(theirs.bills), used, limits),
+        ],
         "ours_over_peer": round(_cost(ours.usage) / _cost(used), 4),
         "not_driven": strayed,
         "note": NOTE,
@@ -129,17 +136,19 @@ def _name(file: Path, id_: str) -> str:
     return f"{file.stem}: {id_}"
 
 
-def _limit(files: Iterable[Path], tools: Path, kept: Container[str]) -> float:
-    """Return the limit of the prompts that our planner makes of the same conversations."""
+def _limits(files: Iterable[Path], tools: Path, kept: Container[str]) -> Limits:
+    """Return the limits of the prompts that our planner makes of the same conversations."""
     found = [(file, one) for file in files for one in load(file, tools)]
     conversations = [one for file, one in found if _name(file, one.name) in kept]
-    judge, limit = Judge((MODEL,)), Limit()
+    judge, clocked, warm = Judge((MODEL,)), Limit(), Limit()
     for asked in interleaved(conversations, semantics(MODEL), SIDE_BY_SIDE):
-        limit.add(judge.read(MODEL, asked.prompt).blocks, asked.at)
-    return limit.micro
+        blocks = judge.read(MODEL, asked.prompt).blocks
+        clocked.add(blocks, asked.at)
+        warm.add(blocks, 0.0)
+    return Limits(clocked.micro, warm.micro)
 
 
-def _row(agent: str, calls: int, usage: Usage, limit: float) -> dict[str, Any]:
+def _row(agent: str, calls: int, usage: Usage, limits: Limits) -> dict[str, Any]:
     cost = _cost(usage)
     return {
         "agent": agent,
@@ -147,7 +156,8 @@ def _row(agent: str, calls: int, usage: Usage, limit: float) -> dict[str, Any]:
         "input_tokens": usage.input,
         "read_share": round(usage.read / usage.input, 4),
         "input_usd": round(cost / 1e6, 4),
-        "over_limit": round(cost / limit, 4),
+        "over_limit": round(cost / limits.clocked, 4),
+        "over_warm_limit": round(cost / limits.warm, 4),
         "over_uncached": round(cost / _price().cost(Usage(fresh=usage.input)), 4),
     }
 
@@ -168,14 +178,7 @@ def drive(named: Mapping[str, Conversation], schemas: Sequence[dict[str, Any]]) 
     from anthropic import AnthropicError
     from langchain_anthropic import ChatAnthropic
 
-    recordings = Recordings([one.spoken for one in named.values()])
-    dialect, limit = Messages(), Limit()
-
-    def brain(request: Request) -> Answer:
-        # the server's one event loop calls this, in the order in which caches are looked up
-        limit.add(dialect.parse(dict(request.raw), request.key).blocks, time.time())
-        return recordings(request)
-
+    brain = Recordings([one.spoken for one in named.values()])
     strayed = {}
     with emulator(brain) as server, ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         build: Any = ChatAnthropic  # its signature names fields, not the aliases that users pass
@@ -192,7 +195,7 @@ def drive(named: Mapping[str, Conversation], schemas: Sequence[dict[str, Any]]) 
                 future.result()
             except (AnthropicError, InputError) as error:
                 strayed[name] = str(error)
-        return Driven(list(server.bills), limit.micro, strayed)
+        return Driven(list(server.bills), strayed)
 
 
 def _run(model: Any, conversation: Conversation, schemas: Sequence[dict[str, Any]]) -> None:
