@@ -15,6 +15,8 @@ from langchain_core.runnables.config import merge_configs
 
 from agentmesh.budgets import Account, Budgets, Spender
 from agentmesh.diagnostics import KEY, Diagnostics
+from agentmesh.economy.cost_model import Rates
+from agentmesh.economy.semantics import semantics
 from agentmesh.economy.usage import Usage
 from agentmesh.economy.warmth import Outline
 from agentmesh.errors import BudgetError, TierError
@@ -33,6 +35,8 @@ from agentmesh.routing import (
     Failure,
     RetryPolicy,
     Step,
+    TierFacts,
+    TierPrices,
     acall_with_retry,
     call_with_retry,
     run_checks,
@@ -153,6 +157,21 @@ class Act:
         cache = tier.cache and tier.ours
         prompt = turn.prompt(tier.model_name, tail=tail, cache=cache, scope=tier.view)
         return Ready(tier, prompt, self._forecast.seen(tier.model_name, turn, prompt))
+
+    def facts(self, turn: Turn, rank: int, tier: Tier) -> TierFacts:
+        """Return what a tier would be paid for the next draft, and what it has cached of it."""
+        ready = self._ready(turn, tier, "", 0)
+        now = self._parts.memory.clock()
+        planned = self._forecast.usage(tier.model_name, ready.seen, ready.prompt, now)
+        price = self._parts.prices.price(tier.model_name, input_tokens=planned.input)
+        prices = None
+        if price is not None:
+            rates = Rates.from_price(price.complete(tier.model_name), semantics(tier.model_name))
+            cached = tier.cache and tier.ours
+            read = rates.read if cached else rates.fresh
+            write = rates.write if cached else rates.fresh
+            prices = TierPrices(rates.fresh, rates.output, read, write)
+        return TierFacts(tier.name, tier.model_name, rank, prices=prices, warm=planned.read)
 
     def _cold(self, ready: Ready) -> Cold:
         """Return what tells whether a draft's shared prefix is still to be written."""

@@ -149,10 +149,9 @@ class Nodes:
         return {**_begin(turn), "messages": [remove, *messages], "step": step, "tier": tier}
 
     def _facts(self, turn: Turn) -> list[TierFacts]:
-        return [
-            TierFacts(tier.name, tier.model_name, rank)
-            for rank, tier in enumerate(self._parts.tiers)
-        ]
+        if len(self._parts.tiers) == 1:
+            return [TierFacts(self._parts.tiers[0].name, self._parts.tiers[0].model_name, 0)]
+        return [self._act.facts(turn, rank, tier) for rank, tier in enumerate(self._parts.tiers)]
 
     def _escalated(
         self, turn: Turn, failures: Sequence[Failure], facts: list[TierFacts]
