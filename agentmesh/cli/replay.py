@@ -41,7 +41,17 @@ def replay(
     if as_json:
         print_json({name: result.as_dict() for name, result in results.items()})
         return
-    columns = ["conversations", "requests", "steps", "calls", "fresh", "written", "read", "out", "cached"]
+    columns = [
+        "conversations",
+        "requests",
+        "steps",
+        "calls",
+        "fresh",
+        "written",
+        "read",
+        "out",
+        "cached",
+    ]
     shown = table(f"Replayed on {model}", "file", *columns, "bill", "input/uncached")
     for name, one in results.items():
         used = one.usage
