@@ -33,6 +33,7 @@ from agentmesh.routing import (
     Draft,
     DraftCall,
     Failure,
+    Health,
     RetryPolicy,
     Step,
     TierFacts,
@@ -43,6 +44,12 @@ from agentmesh.routing import (
 )
 from agentmesh.state import State, failures_of, with_failure
 from agentmesh.tiers import Tier
+
+FAILURES = 3
+"""Failures in a row after which a model is left alone, but for one request every 30 seconds."""
+
+_OUR_FAULT = ("invalid_request", "context_overflow", "not_found")
+"""Failures that say nothing about how the model is doing."""
 
 
 class Ready(NamedTuple):
@@ -78,10 +85,13 @@ class Act:
         self._budgets = Budgets(parts.budget, parts.name, parts.memory, parts.prices)
         self._forecast = Forecast(parts.memory)
         self._fan_out = FanOut()
+        self._health = Health(failures=FAILURES)
         self._diagnostics = Diagnostics()
 
     def run(self, state: State, turn: Turn, config: RunnableConfig) -> dict[str, Any]:
         """Make one draft."""
+        if refused := self._left_alone(state):
+            return refused
         ready = self._ready(turn, self._parts.tier(state["tier"]), self._tail(state), state["step"])
         with (
             self._fan_out.passed(self._cold(ready)) as lead,
@@ -102,6 +112,8 @@ class Act:
 
     async def arun(self, state: State, turn: Turn, config: RunnableConfig) -> dict[str, Any]:
         """Make one draft without blocking the event loop."""
+        if refused := self._left_alone(state):
+            return refused
         ready = self._ready(turn, self._parts.tier(state["tier"]), self._tail(state), state["step"])
         async with self._fan_out.apassed(self._cold(ready)) as lead:
             with self._budgets.account(_spender(turn)) as account:
@@ -171,7 +183,23 @@ class Act:
             read = rates.read if cached else rates.fresh
             write = rates.write if cached else rates.fresh
             prices = TierPrices(rates.fresh, rates.output, read, write)
-        return TierFacts(tier.name, tier.model_name, rank, prices=prices, warm=planned.read)
+        return TierFacts(
+            tier.name,
+            tier.model_name,
+            rank,
+            prices=prices,
+            warm=planned.read,
+            available=self._health.available(tier.model_name),
+        )
+
+    def _left_alone(self, state: State) -> dict[str, Any] | None:
+        """Return the step's failure if its model has failed so often that it gets no request now."""
+        tier = self._parts.tier(state["tier"])
+        if len(self._parts.tiers) == 1 or self._health.allows(tier.model_name):
+            return None
+        reason = f"{tier.model_name} has failed {FAILURES} times in a row and is left alone"
+        failure = Failure("error:circuit", reason, tier.name)
+        return {**_route(state), "failures": with_failure(state, failure)}
 
     def _cold(self, ready: Ready) -> Cold:
         """Return what tells whether a draft's shared prefix is still to be written."""
@@ -277,6 +305,8 @@ class Act:
                 purpose=purpose,
             )
             account.free()
+            if error.kind not in _OUR_FAULT:
+                self._health.failure(attempt.tier.model_name, error.kind)
 
         return failed
 
@@ -291,6 +321,7 @@ class Act:
         self, state: State, turn: Turn, attempt: Attempt, message: AIMessage
     ) -> dict[str, Any]:
         """Log an accepted draft, or note why it is refused; nothing else of it remains."""
+        self._health.success(attempt.tier.model_name)
         blocks = to_blocks(message, attempt.tier.audience)
         failure = run_checks(
             self._parts.checks, _draft(blocks, message), self._context(state, turn)

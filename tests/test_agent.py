@@ -253,6 +253,25 @@ def test_a_failing_tier_is_never_text_in_the_answer() -> None:
         assert [c.outcome for c in reply.steps] == ["error:auth", "ok"]
 
 
+def test_a_model_that_keeps_failing_is_left_alone() -> None:
+    asked: list[str] = []
+
+    def broken(request: Request) -> Answer:
+        asked.append(request.model)
+        return Answer(fault=Fault("status", status=401))
+
+    with emulator({"claude-haiku-4-5": broken, "claude-opus-5-5": flagship}) as other:
+        tiers = [
+            Tier("small", "anthropic:claude-haiku-4-5", base_url=other.url),
+            Tier("large", "anthropic:claude-opus-5-5", base_url=other.url),
+        ]
+        agent = Agent("a", POLICY, tiers=tiers)
+        replies = [agent.invoke("Hello there!", session=f"s{n}") for n in range(5)]
+    assert {reply.text for reply in replies} == {"The flagship greets you."}
+    assert len(asked) == 3
+    assert [call.tier for call in replies[-1].steps] == ["large"]
+
+
 def test_a_budget_stops_before_the_call_that_would_exceed_it(
     build: Build, server: Emulator
 ) -> None:
