@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command
 
 from agentmesh.budgets import Budget, check_prices
+from agentmesh.economy.semantics import known as known_model
 from agentmesh.errors import ConfigError, InputError, TurnError
 from agentmesh.graph import build, check_text
 from agentmesh.hands import check_decisions
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from agentmesh.keeping import Action, Keeping
     from agentmesh.learning import Learning
     from agentmesh.telemetry import Telemetry
+
+_LOG = logging.getLogger("agentmesh")
 
 BLOCKED_REPLY = "This message was not answered, because it does not look like a request."
 MAX_INPUT_CHARS = 100_000
@@ -154,6 +158,12 @@ class Agent:
         check_prices(self._parts.budget, checked, self._parts.prices)
         for tier in self._parts.tiers:
             tier.chat  # noqa: B018  # a missing key or wrong address is told here, not in a turn
+            if tier.model_name.startswith(("anthropic:", "openai:")) and not known_model(
+                tier.model_name
+            ):
+                _LOG.warning(
+                    "how %s caches prompts is not known: cautious defaults hold", tier.model_name
+                )
         self._max_steps = max_steps
         self._keeping: Keeping | None = None
         self._telemetry = telemetry

@@ -393,6 +393,16 @@ def test_refuses_a_model_string_that_names_none() -> None:
         Tier("only", "gpt-9")
 
 
+def test_warns_of_a_model_whose_cache_rules_nobody_knows(
+    server: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("anthropic:claude-opus-5-5", "anthropic:claude-quill-9"):
+        Agent("a", "Answer.", tiers=[Tier("only", name, base_url=server.url)])
+    assert [record.getMessage() for record in caplog.records] == [
+        "how anthropic:claude-quill-9 caches prompts is not known: cautious defaults hold"
+    ]
+
+
 def test_names_the_variable_of_a_missing_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     with pytest.raises(ConfigError) as caught:
