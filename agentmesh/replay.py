@@ -103,6 +103,8 @@ class Replayed:
     steps: int
     tool_calls: int
     refused: int
+    escalated: int
+    blocked: int
     usage: Usage
     cost: int | None
     input_cost: int | None
@@ -120,9 +122,19 @@ class Replayed:
             return None
         return self.input_cost / self.input_uncached
 
+    @property
+    def requests_per_usd(self) -> float | None:
+        """Requests for a dollar; None where the price is unknown or nothing was billed."""
+        return self.requests * 1_000_000 / self.cost if self.cost else None
+
     def as_dict(self) -> dict[str, Any]:
         """Return the figures as JSON has them."""
-        return {**asdict(self), "read_share": self.read_share, "input_ratio": self.input_ratio}
+        return {
+            **asdict(self),
+            "read_share": self.read_share,
+            "input_ratio": self.input_ratio,
+            "requests_per_usd": self.requests_per_usd,
+        }
 
 
 def read(path: Path) -> list[Conversation]:
@@ -187,20 +199,21 @@ def replay(
             key = (conversation.system, conversation.opening)
             if key not in agents:
                 agents[key] = _agent(key, stage.tools, tier, memory)
-        done = 0
+        done = blocked = 0
         with ThreadPoolExecutor(interleaved) as pool:
             work = [
                 pool.submit(_run, agents[one.system, one.opening], stage, number, one)
                 for number, one in enumerate(conversations)
             ]
             for future in work:
-                future.result()
+                blocked += future.result()
                 done += 1
                 progress(done)
         bills = list(server.bills)
     memory.verify()
+    escalated = sum(call.outcome != "ok" for call in memory.ledger.calls())
     memory.close()
-    return _sum(conversations, bills, model)
+    return _sum(conversations, bills, model, escalated=escalated, blocked=blocked)
 
 
 class _Stage:
@@ -273,18 +286,29 @@ def _agent(key: tuple[str, str], tools: list[BaseTool], tier: Tier, memory: Memo
     )
 
 
-def _run(agent: Agent, stage: _Stage, number: int, conversation: Conversation) -> None:
+def _run(agent: Agent, stage: _Stage, number: int, conversation: Conversation) -> int:
+    """Replay one conversation and return how many of its requests were blocked."""
     session = session_of(number, conversation)
-    for text in conversation.requests:
+    replies = [
         agent.invoke(text, user=f"customer-{number}", session=session)
+        for text in conversation.requests
+    ]
     if stage.left(session):
         raise InputError(
             f"{conversation.id}: {stage.left(session)} recorded tool calls were not made",
             hint="is the recording whole?",
         )
+    return sum(reply.blocked is not None for reply in replies)
 
 
-def _sum(conversations: Sequence[Conversation], bills: Sequence[Any], model: str) -> Replayed:
+def _sum(
+    conversations: Sequence[Conversation],
+    bills: Sequence[Any],
+    model: str,
+    *,
+    escalated: int,
+    blocked: int,
+) -> Replayed:
     usage, cost, known = Usage(), 0, True
     for bill in bills:
         usage += bill.usage
@@ -313,6 +337,8 @@ def _sum(conversations: Sequence[Conversation], bills: Sequence[Any], model: str
         steps=accepted,
         tool_calls=sum(len(conversation.calls) for conversation in conversations),
         refused=sum(bill.status != 200 for bill in bills),
+        escalated=escalated,
+        blocked=blocked,
         usage=usage,
         cost=cost if known else None,
         input_cost=int(paid) if known else None,
@@ -372,6 +398,8 @@ def total(results: Sequence[Replayed]) -> Replayed:
         steps=sum(result.steps for result in results),
         tool_calls=sum(result.tool_calls for result in results),
         refused=sum(result.refused for result in results),
+        escalated=sum(result.escalated for result in results),
+        blocked=sum(result.blocked for result in results),
         usage=sum((result.usage for result in results), Usage()),
         cost=summed("cost"),
         input_cost=summed("input_cost"),

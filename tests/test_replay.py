@@ -61,7 +61,8 @@ def test_replays_a_conversation_whole_on_every_api(tmp_path: Path, model: str) -
     talks = replay.read(file(tmp_path, conversation(), conversation(id="two")))
     done = replay.replay(talks, SCHEMAS, model=model)
     assert (done.conversations, done.requests, done.steps, done.tool_calls) == (2, 4, 6, 6)
-    assert done.refused == 0
+    assert (done.refused, done.escalated, done.blocked) == (0, 0, 0)
+    assert (done.requests_per_usd is None) == (done.cost is None)
     assert done.read_share > 0.5
     assert (done.cost is None) == model.startswith("openai-compatible")
 

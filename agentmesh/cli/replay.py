@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agentmesh.cli.output import console, dollars, print_json, progress, table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from agentmesh.replay import Replayed
 
 app = typer.Typer(add_completion=False)
 
@@ -41,32 +47,37 @@ def replay(
     if as_json:
         print_json({name: result.as_dict() for name, result in results.items()})
         return
-    columns = [
-        "conversations",
-        "requests",
-        "steps",
-        "calls",
-        "fresh",
-        "written",
-        "read",
-        "out",
-        "cached",
-    ]
-    shown = table(f"Replayed on {model}", "file", *columns, "bill", "input/uncached")
-    for name, one in results.items():
-        used = one.usage
-        shown.add_row(
-            name,
-            *(f"{n:,}" for n in (one.conversations, one.requests, one.steps, one.tool_calls)),
-            *(f"{n:,}" for n in (used.fresh, used.write + used.write_long, used.read, used.output)),
-            f"{one.read_share:.1%}",
-            dollars(one.cost),
-            "?" if one.input_ratio is None else f"{one.input_ratio:.4f}",
-            end_section=name == list(results)[-2],
-        )
-    console().print(shown)
+    console().print(_shown(model, results))
     console().print(
         "Every recorded step was asked for with the recorded words and results, and every recorded"
         " tool call was made.",
         style="dim",
     )
+
+
+def _shown(model: str, results: Mapping[str, Replayed]) -> Table:
+    """Return a table with one column for each file, so that it fits a terminal."""
+    shown = table(f"Replayed on {model}", "", *(Path(name).stem for name in results))
+    all_ = results.values()
+    for label, cells in (
+        ("conversations", [f"{one.conversations:,}" for one in all_]),
+        ("requests", [f"{one.requests:,}" for one in all_]),
+        ("steps", [f"{one.steps:,}" for one in all_]),
+        ("tool calls", [f"{one.tool_calls:,}" for one in all_]),
+        ("tokens fresh", [f"{one.usage.fresh:,}" for one in all_]),
+        ("tokens written", [f"{one.usage.write + one.usage.write_long:,}" for one in all_]),
+        ("tokens read", [f"{one.usage.read:,}" for one in all_]),
+        ("tokens out", [f"{one.usage.output:,}" for one in all_]),
+        ("read from cache", [f"{one.read_share:.1%}" for one in all_]),
+        ("escalated", [f"{one.escalated:,}" for one in all_]),
+        ("blocked", [f"{one.blocked:,}" for one in all_]),
+        ("dollars", [dollars(one.cost) for one in all_]),
+        ("requests per dollar", [_figure(one.requests_per_usd, "{:,.0f}") for one in all_]),
+        ("input bill / uncached", [_figure(one.input_ratio, "{:.4f}") for one in all_]),
+    ):
+        shown.add_row(label, *cells)
+    return shown
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "?" if value is None else form.format(value)
