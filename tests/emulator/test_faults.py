@@ -144,7 +144,7 @@ def test_an_error_without_a_stream_is_a_status(start, client, api):
 @APIS
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_drip_takes_its_time_and_is_billed_whole(start, client, api, stream):
-    server = start(failing(Fault("drip", delay_s=0.05), text="word"))
+    server = start(failing(Fault("drip", delay_s=0.15), text="word"))
     began = time.monotonic()
     answer = CALLS[api](client(api, server).with_options(timeout=20), stream=stream)
     if stream:

@@ -341,7 +341,7 @@ def test_an_answer_that_stands_still_ends_at_the_deadline(
         for _ in range(8):
             handler.wfile.write(b"\n")
             handler.wfile.flush()
-            time.sleep(0.1)
+            time.sleep(0.3)
         time.sleep(1.5)
 
     kind = "text/event-stream" if "stream" in way.__name__ else "application/json"
@@ -351,7 +351,7 @@ def test_an_answer_that_stands_still_ends_at_the_deadline(
     started = time.monotonic()
     with pytest.raises(ModelTimeoutError):
         way(chat, timeout_s=0.9)
-    assert time.monotonic() - started < 1.65, "each read may wait 0.9 s, all together no more"
+    assert time.monotonic() - started < 2.4, "each read may wait 0.9 s, all together no more"
 
 
 @pytest.mark.parametrize("way", WAYS)
