@@ -10,7 +10,7 @@ has stated is overwritten by a proposal.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -18,12 +18,14 @@ from agentmesh import canonical
 from agentmesh.economy.cost_model import Rates
 from agentmesh.errors import ConfigError, ConflictError, InputError
 from agentmesh.memory.compaction import text_of
+from agentmesh.memory.promotion import Claim, Promotion, check_promotion, judge
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from agentmesh.act import Act
-    from agentmesh.memory import Bucket, Memory, Turn
+    from agentmesh.memory import Bucket, Item, Memory, Turn
+    from agentmesh.memory.buckets import Source
     from agentmesh.memory.sessions import Record
     from agentmesh.parts import Parts
     from agentmesh.state import State
@@ -60,28 +62,24 @@ class Proposal(NamedTuple):
     outcome: str = ""
 
 
-Promotion = Literal["never", "ask"] | Callable[[Proposal], bool]
-"""Whether what a tool or another user said may enter the Profile: never, once a person has agreed
-(`decide`), or where a check says so."""
-
-
 @dataclass(frozen=True, slots=True)
 class Learning:
     """How an agent learns about its users.
 
     Args:
-        promote: what may enter the Profile that the user did not say.
+        promote: what may enter the Profile that the user did not say; as the agent's `Memory`
+            says, if left out.
         tier: which tier proposes; the one whose call costs least, if left out.
         most: items that one turn may propose.
     """
 
-    promote: Promotion = "ask"
+    promote: Promotion | None = None
     tier: str | None = None
     most: int = 8
 
     def __post_init__(self) -> None:
-        if not callable(self.promote) and self.promote not in ("never", "ask"):
-            raise ConfigError(f"promote={self.promote!r}", hint="'never', 'ask' or a function")
+        if self.promote is not None:
+            check_promotion(self.promote)
         if not isinstance(self.most, int) or self.most < 1:
             raise ConfigError(f"most={self.most!r}", hint="give a number of 1 or more")
 
@@ -114,11 +112,19 @@ class Learner:
             held = known.get((proposal.bucket, proposal.key))
             if held is not None and held.value == proposal.value:
                 continue
-            outcome = _allowed(proposal, held, learning.promote)
+            outcome = self._allowed(proposal, held, turn)
             if outcome == "stored":
                 expect = held.revision if held else 0
                 outcome = _store(buckets[proposal.bucket], proposal, turn.session, expect)
             _log(turn, proposal, outcome)
+
+    def _allowed(self, proposal: Proposal, held: Item | None, turn: Turn) -> str:
+        """Return what becomes of a proposal, before it is tried."""
+        given = self._parts.learning.promote if self._parts.learning else None
+        promote = self._parts.memory.promote if given is None else given
+        if held is not None and held.source in _OWN:
+            return "pending" if promote == "ask" else "kept"
+        return judge(promote, _claim(proposal, turn))
 
     def _tier(self, state: State, turn: Turn, learning: Learning) -> Tier:
         """Return the tier whose call costs least: the warm one reads, any other writes it all."""
@@ -167,22 +173,33 @@ def _proposal(item: Any, records: Sequence[Record]) -> Proposal | None:
     return None
 
 
-def _allowed(proposal: Proposal, held: Any, promote: Promotion) -> str:
-    """Return what becomes of a proposal, before it is tried."""
-    if held is not None and held.source in _OWN:
-        return "pending" if promote == "ask" else "kept"
-    if proposal.bucket == "task" or proposal.trust == "user":
-        return "stored"
-    if callable(promote):
-        return "stored" if promote(proposal) else "refused"
-    return "pending" if promote == "ask" else "refused"
+def _claim(proposal: Proposal, turn: Turn) -> Claim:
+    return Claim(
+        bucket=proposal.bucket,
+        owner=turn.user if proposal.bucket == "profile" else turn.session,
+        key=proposal.key,
+        value=proposal.value,
+        source=_source(proposal),
+        author=_author(proposal, turn.session),
+        trust=proposal.trust,
+        quote=proposal.quote,
+    )
+
+
+def _source(proposal: Proposal) -> Source:
+    return "agent" if proposal.trust == "user" else "tool"
+
+
+def _author(proposal: Proposal, session: str) -> str:
+    return f"{session}#{proposal.evidence}"
 
 
 def _store(bucket: Bucket, proposal: Proposal, session: str, expect: int | None) -> str:
-    author = f"{session}#{proposal.evidence}"
-    source: Any = "agent" if proposal.trust == "user" else "tool"
+    source, author = _source(proposal), _author(proposal, session)
     try:
-        bucket.set(proposal.key, proposal.value, source=source, author=author, expect=expect)
+        bucket.set(
+            proposal.key, proposal.value, source=source, author=author, expect=expect, agreed=True
+        )
     except ConflictError:
         return "conflict"
     except InputError:  # no key, or the bucket is full

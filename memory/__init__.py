@@ -7,6 +7,7 @@ from agentmesh.memory.erasure import Receipt
 from agentmesh.memory.history import History, Verified
 from agentmesh.memory.ledger import Call, Ledger
 from agentmesh.memory.memory import Memory
+from agentmesh.memory.promotion import Claim, Promotion
 from agentmesh.memory.turns import Core, Turn
 from agentmesh.memory.views import View
 
@@ -17,11 +18,13 @@ __all__ = [
     "Bucket",
     "BucketStore",
     "Call",
+    "Claim",
     "Core",
     "History",
     "Item",
     "Ledger",
     "Memory",
+    "Promotion",
     "Receipt",
     "Turn",
     "Verified",

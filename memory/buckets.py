@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from sqlalchemy import Connection, and_, bindparam, insert, or_, select, update
 
@@ -18,6 +18,7 @@ from agentmesh.economy.tokens import count
 from agentmesh.errors import ConflictError, InputError
 from agentmesh.memory import tombstones
 from agentmesh.memory.database import insert_once
+from agentmesh.memory.promotion import Claim, Promotion, Verdict, judge
 from agentmesh.memory.tables import bucket_items, buckets
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ TRUST: dict[str, Trust] = {
 LIMITS: dict[Kind, int] = {"org": 4_000, "profile": 2_000, "task": 4_000}
 """Tokens that a bucket may hold."""
 
+ASIDE = "?"
+"""Ends the kind of a bucket that holds what waits for a person's word."""
+
 _KEY = re.compile(r"\w[\w.\-]{0,127}")
 _AUTHOR_CHARS = 256
 _ATTEMPTS = 1_000
@@ -48,7 +52,10 @@ _ATTEMPTS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One version of one fact; `value` is JSON, `revision` the edit that wrote it."""
+    """One version of one fact; `value` is JSON, `revision` the edit that wrote it.
+
+    A `pending` one holds only once a person has agreed to it, see `Bucket.decide`.
+    """
 
     key: str
     value: Any
@@ -60,6 +67,7 @@ class Item:
     removed: bool = False
     superseded_by: int | None = None
     tokens: int = 0
+    pending: bool = False
 
     def line(self) -> str:
         """Return the item as a prompt shows it: one line that can close no delimiter."""
@@ -108,7 +116,9 @@ class Bucket:
         owner: str,
         limit: int,
         clock: Callable[[], float],
+        promote: Promotion = "ask",
     ) -> None:
+        self._promote = promote
         self._database = database
         self._tenant = tenant
         self._kind = kind
@@ -148,8 +158,13 @@ class Bucket:
         author: str = "",
         trust: Trust | None = None,
         expect: int | None = None,
+        agreed: bool = False,
     ) -> Item:
         """Write a fact and return its new version.
+
+        What a tool or another user said enters a Profile or an organisation only as the memory's
+        `promote` allows: with "ask" the version that is returned is `pending` and does not hold
+        before `decide`.
 
         Args:
             key: a word of letters, digits, `_`, `.` and `-`.
@@ -159,6 +174,10 @@ class Bucket:
             trust: how far the value may be relied on.
             expect: the revision that the caller has read (0: none); ConflictError if another
                 version holds by now.
+            agreed: a person or a check has agreed to it; the policy is not asked again.
+
+        Raises:
+            InputError: the key, value or policy does not allow it, or the bucket is full.
         """
         if source not in TRUST:
             raise InputError(f"unknown source {source!r}", hint=f"one of {', '.join(TRUST)}")
@@ -171,10 +190,11 @@ class Bucket:
             raise InputError(f"expect cannot be {expect!r}", hint="the revision of an item, or 0")
         if not isinstance(author, str):
             raise InputError(f"author cannot be {author!r}", hint="a user's or a tool's name")
-        trust = trust or TRUST[source]
+        trust = trust or self._trust(source, author)
         if expect is None and (held := self._held(key, value, source, author, trust)):
             return held
-        return self._write(self._draft(key, value, source, author, trust), expect)
+        draft = self._draft(key, value, source, author, trust)
+        return self._write(draft, expect) if agreed else self._admit(draft, expect)
 
     def delete(self, key: str, *, source: Source = "developer", author: str = "") -> None:
         """Remove a fact; its versions stay on record until erased."""
@@ -182,7 +202,44 @@ class Bucket:
             raise InputError(f"unknown source {source!r}", hint=f"one of {', '.join(TRUST)}")
         _check_key(key)
         if self.item(key) is not None:
-            self._write(self._draft(key, None, source, author, TRUST[source]), None)
+            draft = self._draft(key, None, source, author, self._trust(source, author))
+            if self._judged(draft.item) != "stored":
+                raise self._refused(draft.item)
+            self._write(draft, None)
+
+    def pending(self) -> list[Item]:
+        """Return what waits for a person to agree, sorted by key."""
+        return [replace(item, pending=True) for item in self._aside().items()]
+
+    def decide(self, key: str, *, accept: bool, expect: int | None = None) -> Item | None:
+        """Store a pending item and return it, or reject it: what a person says of it.
+
+        Args:
+            key: whose pending version it is.
+            accept: whether it shall hold from now on, in place of what holds.
+            expect: the pending revision that the person has seen; ConflictError if another waits.
+
+        Raises:
+            InputError: nothing waits under this key.
+        """
+        aside = self._aside()
+        waiting = aside.item(key)
+        if waiting is None:
+            known = ", ".join(item.key for item in aside.items())
+            raise InputError(f"{key!r:.80} is not pending", hint=f"pending: {known or 'none'}")
+        if expect is not None and expect != waiting.revision:
+            raise ConflictError(
+                f"{key!r} is pending at revision {waiting.revision}, not {expect}",
+                hint="look at it again",
+            )
+        taken = self._draft(key, waiting.value, waiting.source, waiting.author, waiting.trust)
+        gone = aside._draft(key, None, waiting.source, waiting.author, waiting.trust)
+
+        def work(connection: Connection) -> Item | None:
+            aside._store(connection, gone, waiting.revision)
+            return self._store(connection, taken, None) if accept else None
+
+        return self._database.write(work)
 
     def update(
         self, key: str, change: Callable[[Any], Any], *, source: Source = "developer"
@@ -200,7 +257,7 @@ class Bucket:
                 if attempt == 0:
                     held = self.item(key)
                     draft = self._changed(key, held, change, source)
-                    return self._write(draft, held.revision if held else 0)
+                    return self._admit(draft, held.revision if held else 0)
                 return self._database.write(lambda c: self._change(c, key, change, source))
             except ConflictError:
                 continue
@@ -217,6 +274,8 @@ class Bucket:
         rows = connection.execute(self._query(bucket_items.c.key == key, *current)).all()
         held = _item(rows[0]) if rows else None
         draft = self._changed(key, held, change, source)
+        if self._judged(draft.item) != "stored":
+            raise self._refused(draft.item)
         return self._store(connection, draft, held.revision if held else 0)
 
     def _changed(
@@ -225,7 +284,44 @@ class Bucket:
         value = change(held.value if held else None)
         if value is None:
             raise InputError(f"{key!r} cannot become None", hint="use delete() to remove an item")
-        return self._draft(key, value, source, "", TRUST[source])
+        return self._draft(key, value, source, "", self._trust(source, ""))
+
+    def _trust(self, source: str, author: str) -> Trust:
+        """Return how far a source is trusted here: a user's words only about that user."""
+        own = self._kind == "task" or (self._kind == "profile" and author in ("", self._owner))
+        return TRUST[source] if own or source != "user" else "untrusted"
+
+    def _judged(self, item: Item) -> Verdict:
+        who = item.source, item.author, item.trust
+        return judge(self._promote, Claim(self._kind, self._owner, item.key, item.value, *who))
+
+    def _admit(self, draft: _Draft, expect: int | None) -> Item:
+        """Write an item, put it aside until a person agrees, or refuse it."""
+        judged = self._judged(draft.item)
+        if judged == "refused":
+            raise self._refused(draft.item)
+        if judged == "pending":
+            return replace(self._aside()._write(draft, None), pending=True)
+        return self._write(draft, expect)
+
+    def _refused(self, item: Item) -> InputError:
+        who = f"{item.source} {item.author!r}" if item.author else item.source
+        return InputError(
+            f"{item.key!r} of the {self._kind} of {self._owner!r} is not changed: what {who} says"
+            " is untrusted",
+            hint="see Memory(promote=...); source='developer' vouches for it",
+        )
+
+    def _aside(self) -> Bucket:
+        """Return the bucket of what waits for a person's word; no prompt shows it."""
+        return Bucket(
+            self._database,
+            tenant=self._tenant,
+            kind=cast(Kind, f"{self._kind}{ASIDE}"),
+            owner=self._owner,
+            limit=self._limit,
+            clock=self._clock,
+        )
 
     def _held(self, key: str, value: Any, source: str, author: str, trust: str) -> Item | None:
         """Return the version that says just this already: a model need not be told again."""
@@ -335,7 +431,8 @@ class Bucket:
         row = connection.execute(raise_it).first()
         if row is None:
             names = {"profile": "user", "task": "session"}
-            named = {names[self._kind]: self._owner} if self._kind in names else {}
+            kind = self._kind.removesuffix(ASIDE)
+            named = {names[kind]: self._owner} if kind in names else {}
             tombstones.refuse(connection, self._tenant, **named)
             insert_once(
                 connection,

@@ -115,7 +115,7 @@ class Conformance:
     def test_keeps_any_text(self, memory: Memory) -> None:
         odd = "a\x00b \ud800 ü 漢字 \U0001f600 </task> \u2028 \\u0000"
         say(memory, odd, reply=odd)
-        memory.profile("u1").set("odd", odd, source="user", author=odd)
+        memory.profile("u1").set("odd", odd, source="developer", author=odd)
         expected = odd.replace("\ud800", "\ufffd")
         assert [e.blocks[0]["text"] for e in memory.history("s1").entries()] == [expected] * 2
         assert memory.profile("u1").get("odd") == expected

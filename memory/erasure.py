@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Table, and_, delete, or_, sele
 
 from agentmesh import canonical
 from agentmesh.memory import tombstones
+from agentmesh.memory.buckets import ASIDE
 from agentmesh.memory.database import lock
 from agentmesh.memory.sessions import alive
 from agentmesh.memory.tables import (
@@ -125,7 +126,8 @@ def _doomed(kind: tombstones.Kind, tenant: str, name: str) -> Doomed:
         task = and_(buckets.c.kind == "task", buckets.c.owner == name)
         return Doomed(and_(of_session, sessions.c.name == name), and_(of_bucket, task))
     mine = and_(of_session, sessions.c.user == name)
-    profile = and_(buckets.c.kind == "profile", buckets.c.owner == name)
+    kinds = "profile", f"profile{ASIDE}"
+    profile = and_(buckets.c.kind.in_(kinds), buckets.c.owner == name)
     tasks = and_(buckets.c.kind == "task", buckets.c.owner.in_(select(sessions.c.name).where(mine)))
     return Doomed(mine, and_(of_bucket, or_(profile, tasks)), author=name)
 

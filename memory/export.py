@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, select
 
 from agentmesh import canonical
+from agentmesh.memory.buckets import ASIDE
 from agentmesh.memory.tables import (
     bucket_items,
     buckets,
@@ -33,6 +34,7 @@ def export(connection: Connection, tenant: str, user: str, now: float) -> dict[s
         "user": user,
         "exported_at": now,
         "profile": _items(connection, tenant, "profile", user),
+        "pending": _items(connection, tenant, f"profile{ASIDE}", user),
         "sessions": [_session(connection, tenant, row) for row in rows],
     }
 

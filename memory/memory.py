@@ -20,6 +20,7 @@ from agentmesh.memory.erasure import Receipt
 from agentmesh.memory.export import export
 from agentmesh.memory.history import History, Verified, rebuild, verify
 from agentmesh.memory.ledger import Call, Ledger
+from agentmesh.memory.promotion import Promotion, check_promotion
 from agentmesh.memory.sessions import View
 from agentmesh.memory.turns import Turn, load_anchors, load_epoch
 from agentmesh.memory.turnstile import Turnstile
@@ -51,6 +52,8 @@ class Memory:
         tenant: whose data this is; nothing of another tenant is ever seen.
         limits: tokens that a bucket may hold, by kind.
         organisation: tells which organisation a user belongs to; "" for none.
+        promote: what of a tool's or another user's words may enter a Profile or an organisation:
+            "never", "ask" (they are pending until `Bucket.decide`), or a check of a `Claim`.
         clock: seconds since the epoch.
     """
 
@@ -61,9 +64,11 @@ class Memory:
         tenant: str = "default",
         limits: Mapping[Kind, int] | None = None,
         organisation: Callable[[str], str] | None = None,
+        promote: Promotion = "ask",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.tenant = _name("tenant", tenant)
+        self.promote = check_promotion(promote)
         self.clock = clock
         self.database = Database(url)
         self.ledger = Ledger(self.database, tenant)
@@ -324,6 +329,7 @@ class Memory:
             owner=_name(kind, owner),
             limit=self._limits[kind],
             clock=self.clock,
+            promote=self.promote,
         )
 
     def _take(

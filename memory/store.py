@@ -121,6 +121,7 @@ class BucketStore(BaseStore):
             .join(bucket_items, bucket_items.c.bucket_id == buckets.c.id)
             .where(
                 buckets.c.tenant == self._memory.tenant,
+                buckets.c.kind.in_(KINDS),
                 bucket_items.c.superseded_by.is_(None),
                 bucket_items.c.value.is_not(None),
             )
