@@ -16,6 +16,7 @@ from agentmesh.routing.escalation import escalate
 from agentmesh.routing.fewshot import FewShot
 from agentmesh.routing.health import Health, ModelHealth
 from agentmesh.routing.retry import (
+    Retries,
     RetryBudget,
     RetryPolicy,
     StepLimits,
@@ -99,6 +100,7 @@ __all__ = [
     "Outlook",
     "QuantileTracker",
     "Recipe",
+    "Retries",
     "RetryBudget",
     "RetryPolicy",
     "Router",

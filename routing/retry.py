@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from threading import Lock
@@ -72,28 +73,46 @@ class RetryBudget:
 
 
 class StepLimits:
-    """What one step may still spend over all its tiers: requests, and time until the deadline."""
+    """What one step may still spend over all its tiers: requests, and time until the deadline.
+
+    `requests` are all that are left, `per_tier` those that any one tier may send, its siblings'
+    included. One object goes through the whole step, whichever tiers draft it.
+    """
 
     def __init__(
         self,
         *,
         requests: int = 6,
+        per_tier: int = 3,
         deadline_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if requests < 1 or not deadline_s > 0:
+        if requests < 1 or per_tier < 1 or not deadline_s > 0:
             raise ConfigError(
-                f"step limits requests={requests!r}, deadline_s={deadline_s!r}",
+                f"step limits requests={requests!r}, per_tier={per_tier!r}, "
+                f"deadline_s={deadline_s!r}",
                 hint="give at least 1 request and more than 0 seconds",
             )
-        self.requests = requests
+        self.requests, self.per_tier = requests, per_tier
         self.deadline = clock() + deadline_s
+        self._sent: Counter[str] = Counter()
         self._clock = clock
 
     @property
     def left_s(self) -> float:
         """Seconds until the deadline; below 0 after it."""
         return self.deadline - self._clock()
+
+    def left(self, tier: str = "") -> int:
+        """Return the requests that a tier may still send; 0 once the time is up."""
+        if self.left_s <= 0:
+            return 0
+        return max(0, min(self.requests, self.per_tier - self._sent[tier]))
+
+    def take(self, tier: str = "") -> None:
+        """Count a request of a tier."""
+        self.requests -= 1
+        self._sent[tier] += 1
 
 
 def call_with_retry(
@@ -102,6 +121,7 @@ def call_with_retry(
     policy: RetryPolicy | None = None,
     limits: StepLimits | None = None,
     budget: RetryBudget | None = None,
+    tier: str = "",
     on_failure: Callable[[TierError], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -112,7 +132,7 @@ def call_with_retry(
     `fn` is told how many seconds are left and must not take longer. The last error is raised
     when it cannot be retried, or the requests, the budget or the time are used up.
     """
-    loop = _Loop(policy or RetryPolicy(), limits, budget, clock, jitter)
+    loop = Retries(policy, limits, budget, tier=tier, clock=clock, jitter=jitter)
     while True:
         seconds = loop.begin()
         try:
@@ -133,20 +153,21 @@ async def acall_with_retry(
     policy: RetryPolicy | None = None,
     limits: StepLimits | None = None,
     budget: RetryBudget | None = None,
+    tier: str = "",
     on_failure: Callable[[TierError], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     jitter: Callable[[], float] = random.random,
 ) -> T:
     """Do as `call_with_retry`, awaiting; a call that overruns the deadline is cancelled."""
-    loop = _Loop(policy or RetryPolicy(), limits, budget, clock, jitter)
+    loop = Retries(policy, limits, budget, tier=tier, clock=clock, jitter=jitter)
     while True:
         seconds = loop.begin()
         try:
             async with asyncio.timeout(seconds):
                 return await fn(seconds)
         except (TierError, TimeoutError) as cause:
-            error = cause if isinstance(cause, TierError) else _overrun(seconds)
+            error = cause if isinstance(cause, TierError) else overrun(seconds)
             if on_failure is not None:
                 on_failure(error)
             wait = loop.wait_after(error)
@@ -158,46 +179,60 @@ async def acall_with_retry(
             await sleep(wait)
 
 
-class _Loop:
-    """The decisions of the loop, without its waiting."""
+class Retries:
+    """The decisions of the loop over one model's requests, without its sending and waiting.
+
+    Args:
+        limits: of the step, if the loop shares them with others.
+        tier: on whose account the requests are.
+        spare: requests of the tier that are left for its other models.
+    """
 
     def __init__(
         self,
-        policy: RetryPolicy,
-        limits: StepLimits | None,
-        budget: RetryBudget | None,
-        clock: Callable[[], float],
-        jitter: Callable[[], float],
+        policy: RetryPolicy | None = None,
+        limits: StepLimits | None = None,
+        budget: RetryBudget | None = None,
+        *,
+        tier: str = "",
+        spare: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._policy, self._budget = policy, budget
+        self._policy, self._budget = policy or RetryPolicy(), budget
         self._clock, self._jitter = clock, jitter
         self._limits = limits or StepLimits(
-            requests=policy.requests, deadline_s=policy.deadline_s, clock=clock
+            requests=self._policy.requests,
+            per_tier=self._policy.requests,
+            deadline_s=self._policy.deadline_s,
+            clock=clock,
         )
-        self._deadline = min(self._limits.deadline, clock() + policy.deadline_s)
+        self._deadline = min(self._limits.deadline, clock() + self._policy.deadline_s)
+        self._tier, self._spare = tier, spare
         self._sent = 0
 
     def begin(self) -> float:
         """Count a request and return the seconds that it may take."""
         left = self._deadline - self._clock()
-        if left <= 0 or self._limits.requests <= 0:
+        if left <= 0 or self._limits.left(self._tier) <= 0:
             what = "time" if left <= 0 else "requests"
             raise TierError(
                 f"the step has no {what} left for this tier",
                 kind="timeout" if left <= 0 else "api",
+                tier=self._tier,
                 hint="raise the step's deadline or its number of requests",
             )
         if self._sent == 0 and self._budget is not None:
             self._budget.request()
         self._sent += 1
-        self._limits.requests -= 1
+        self._limits.take(self._tier)
         return left
 
     def wait_after(self, error: TierError) -> float | None:
         """Return the seconds to wait before the next request, or None to give up."""
         if not error.retryable or self._sent >= self._policy.requests:
             return None
-        if self._limits.requests <= 0:
+        if self._limits.left(self._tier) <= self._spare:
             return None
         backoff = min(
             self._policy.longest_wait_s, self._policy.first_wait_s * 2 ** (self._sent - 1)
@@ -212,7 +247,8 @@ class _Loop:
         return max(0.0, wait)
 
 
-def _overrun(seconds: float) -> TierError:
+def overrun(seconds: float) -> TierError:
+    """Return the failure of a call that was not answered in time."""
     return TierError(
         f"no complete answer within {seconds:.1f} s",
         kind="timeout",

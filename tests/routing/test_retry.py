@@ -101,13 +101,24 @@ def test_shares_requests_and_time_among_the_tiers_of_a_step(mode):
     limits = StepLimits(requests=4, deadline_s=60, clock=clock)
     first = Vendor(*[overloaded() for _ in range(9)])
     with pytest.raises(TierError):
-        run(mode, first, clock, limits=limits)
+        run(mode, first, clock, limits=limits, tier="first")
     second = Vendor(*[overloaded() for _ in range(9)])
     with pytest.raises(TierError, match="529"):
-        run(mode, second, clock, limits=limits)
+        run(mode, second, clock, limits=limits, tier="second")
     assert (first.sent, second.sent) == (3, 1)
     with pytest.raises(TierError, match="no requests left"):
-        run(mode, Vendor(), clock, limits=limits)
+        run(mode, Vendor(), clock, limits=limits, tier="third")
+
+
+def test_a_tier_sends_no_more_of_a_steps_requests_than_its_share(mode):
+    clock = Clock()
+    limits = StepLimits(clock=clock)
+    for sent in (3, 0):
+        vendor = Vendor(*[overloaded() for _ in range(9)])
+        with pytest.raises(TierError):
+            run(mode, vendor, clock, limits=limits, tier="only")
+        assert vendor.sent == sent
+    assert (limits.requests, limits.left("only"), limits.left("other")) == (3, 0, 3)
 
 
 def test_does_not_begin_after_the_deadline(mode):
