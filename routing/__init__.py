@@ -15,6 +15,7 @@ from agentmesh.routing.drift import Drift, QuantileTracker, drift
 from agentmesh.routing.escalation import escalate
 from agentmesh.routing.fewshot import FewShot
 from agentmesh.routing.health import Health, ModelHealth
+from agentmesh.routing.pace import Pace, Rate
 from agentmesh.routing.retry import (
     Retries,
     RetryBudget,
@@ -98,7 +99,9 @@ __all__ = [
     "Leak",
     "ModelHealth",
     "Outlook",
+    "Pace",
     "QuantileTracker",
+    "Rate",
     "Recipe",
     "Retries",
     "RetryBudget",

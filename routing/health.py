@@ -59,13 +59,18 @@ class Health:
         self._records: dict[str, _Record] = {}
         self._lock = Lock()
 
-    def allows(self, model: str) -> bool:
-        """Return whether `model` may be called now; of an open one this takes the probe."""
+    def allows(self, model: str, *, last_resort: bool = False) -> bool:
+        """Return whether `model` may be called now; of an open one this takes the probe.
+
+        A step that no other model can take need not wait until a probe is due (`last_resort`):
+        it waits only while another probe is on its way.
+        """
         with self._lock:
             record = self._records.get(model)
             if record is None or record.opened is None:
                 return True
-            if self._clock() - record.opened < self._probe_s:
+            due = self._clock() - record.opened >= self._probe_s
+            if not due and not (last_resort and not record.probing):
                 return False
             record.opened = self._clock()  # the next probe is due only after this one's time
             record.probing = True
@@ -92,6 +97,12 @@ class Health:
             record.last_error = error
             if record.probing or record.failures >= self._limit:
                 record.opened, record.probing = self._clock(), False
+
+    def unknown(self, model: str) -> None:
+        """Give a probe back that told nothing: the request itself was at fault."""
+        with self._lock:
+            if (record := self._records.get(model)) is not None:
+                record.probing = False
 
     def status(self) -> list[ModelHealth]:
         """Return every model that has failed since it last answered, by name."""
