@@ -20,6 +20,7 @@ from agentmesh.memory import tombstones
 from agentmesh.memory.database import insert_once
 from agentmesh.memory.promotion import Claim, Promotion, Verdict, judge
 from agentmesh.memory.tables import bucket_items, buckets
+from agentmesh.memory.twins import twin
 
 if TYPE_CHECKING:
     from agentmesh.memory.database import Database
@@ -454,6 +455,17 @@ class Bucket:
             .limit(3)
         )
         return ", ".join(f"{row.key} ({row.tokens})" for row in rows) or "this item alone"
+
+    aget = twin(get)
+    aitem = twin(item)
+    aitems = twin(items)
+    ahistory = twin(history)
+    atokens = twin(tokens)
+    aset = twin(set)
+    adelete = twin(delete)
+    apending = twin(pending)
+    adecide = twin(decide)
+    aupdate = twin(update)
 
 
 def _check_key(key: str) -> None:

@@ -9,7 +9,9 @@ import sqlite3
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, func, select
@@ -20,11 +22,15 @@ from sqlalchemy.pool import StaticPool
 
 from agentmesh.errors import ConfigError, StoreError, missing_extra
 from agentmesh.memory.group import GroupCommit
+from agentmesh.memory.twins import suspends, wait
 
 T = TypeVar("T")
 
 BUSY_TIMEOUT_MS = 60_000
 POOL_SIZE = 64
+THREADS = 16
+"""Threads in which a database works for tasks of asyncio, at most; they start as they are needed."""
+
 _POLL_S = 0.0005, 0.004
 ATTEMPTS = 8
 """Tries of a PostgreSQL transaction that lost a deadlock or its connection before its commit."""
@@ -49,6 +55,8 @@ class Database:
     process queue in order of arrival, and the first in the queue runs all that wait in one
     transaction (group commit): nobody starves, nobody sees "database is locked". On
     PostgreSQL every write has a connection of its own.
+
+    Both wait as `twins` says: they block a thread, or suspend a task.
     """
 
     def __init__(self, url: str) -> None:
@@ -60,7 +68,8 @@ class Database:
         # A read on PostgreSQL begins and ends no transaction: two trips to the server fewer.
         plain = {} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"}
         self._reading = self.engine.execution_options(**plain)
-        self._group = GroupCommit(self._transaction)
+        self._threads = _threads()
+        self._group = GroupCommit(self._transaction, self._lend)
         self._writer: Connection | None = None
         self._paused = False
         _opened.add(self)
@@ -69,7 +78,7 @@ class Database:
         """Run `work`, which only reads, and return its result."""
         if self.in_memory:
             return self.write(work)
-        return self._again(lambda: self._read(work))
+        return self.apart(lambda: self._again(lambda: self._read(work)))
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction, all of it or nothing, and return its result.
@@ -79,7 +88,18 @@ class Database:
         """
         if self.is_sqlite:
             return self._group.run(work)
-        return self._again(lambda: self._write(work))
+        return self.apart(lambda: self._again(lambda: self._write(work)), binding=True)
+
+    def apart(self, work: Callable[[], T], *, binding: bool = False) -> T:
+        """Run what blocks: in a thread of its own while the caller's task is suspended, if it is one.
+
+        A `binding` work ends before a cancellation takes effect.
+        """
+        if not suspends():
+            return work()
+        future = self._lend(work)
+        wait(future, binding=binding)
+        return future.result()
 
     def scrub(self, wait_s: float = 30.0) -> bool:
         """Leave no copy of deleted rows in the files; true if none is left.
@@ -87,6 +107,9 @@ class Database:
         SQLite has overwritten them in the file itself; its log is emptied here, which has to
         wait for whoever still reads an older state. PostgreSQL is asked to free their space.
         """
+        return self.apart(lambda: self._scrub(wait_s), binding=True)
+
+    def _scrub(self, wait_s: float) -> bool:
         if self.in_memory:
             return True
         with _errors(), self.engine.connect() as connection:
@@ -106,7 +129,9 @@ class Database:
             return True
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, once the work of tasks that were cancelled has ended."""
+        threads, self._threads = self._threads, _threads()
+        threads.shutdown()
         self._close_writer()
         self.engine.dispose()
 
@@ -122,11 +147,20 @@ class Database:
     def in_child(self) -> None:
         """Leave the parent's connections and queue alone."""
         self._group.reset()
+        self._threads = _threads()
         if not self.in_memory:
             # Even closing them would touch what the parent uses: they are kept, unused.
             _inherited.extend((self.engine.pool, self._writer))
             self._writer = None
             self.engine.dispose(close=False)
+
+    def _lend(self, work: Callable[[], T]) -> Future[T]:
+        """Run a function in one of the threads for tasks."""
+        context = copy_context()
+        try:
+            return self._threads.submit(context.run, work)
+        except RuntimeError:  # they were closed this moment, and replaced before that
+            return self._threads.submit(context.run, work)
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -204,6 +238,10 @@ def lock(connection: Connection, name: str, *, shared: bool = False) -> None:
         key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
         take = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
         connection.execute(select(take(key)))
+
+
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="agentmesh-memory")
 
 
 class _errors:  # reads as a statement: `with _errors(), ...`

@@ -1,7 +1,8 @@
 """Group commit: the writes of a process queue in order and share transactions.
 
 Whoever stands first in the queue leads: it runs all that wait in one transaction and then hands
-the lead to the next. There is no thread of our own to start, stop or lose.
+the lead to the next. There is no thread of our own to start, stop or lose; only where a suspended
+task would lead, a thread is borrowed for it.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
 from agentmesh.errors import StoreError
+from agentmesh.memory.twins import suspends, wait
 
 T = TypeVar("T")
 
@@ -30,10 +33,16 @@ class GroupCommit:
     Args:
         begin: opens a transaction, commits it at the end and rolls it back on an error. Its
             connection must be one that commits nothing by itself.
+        lend: runs a function in a thread that may wait.
     """
 
-    def __init__(self, begin: Callable[[], AbstractContextManager[Connection]]) -> None:
+    def __init__(
+        self,
+        begin: Callable[[], AbstractContextManager[Connection]],
+        lend: Callable[[Callable[[], None]], object],
+    ) -> None:
         self._begin = begin
+        self._lend = lend
         self.reset()
 
     def reset(self) -> None:
@@ -61,15 +70,38 @@ class GroupCommit:
         """
         if self._running == threading.get_ident():
             raise StoreError("a write began inside another write", hint="finish the first one")
-        job = _Job(work)
+        if suspends():
+            return self._handed_in(work)
+        signal = threading.Event()
+        job = _Job(work, signal)
         try:
             self._join(job)
-            job.signal.wait()
+            signal.wait()
             if not job.done:
                 self._lead(job)
         finally:
             self._leave(job)
         return job.result()
+
+    def _handed_in(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in its turn, its task suspended; a thread is borrowed if it is to lead."""
+        ended: Future[None] = Future()
+        job = _Job(work, _Bell(lambda: self._called(job, ended)))
+        self._join(job)
+        wait(ended, binding=True)
+        return job.result()
+
+    def _called(self, job: _Job[Any], ended: Future[None]) -> None:
+        if job.done:
+            ended.set_result(None)
+        else:
+            self._lend(lambda: self._led(job))
+
+    def _led(self, job: _Job[Any]) -> None:
+        try:
+            self._lead(job)
+        finally:
+            self._leave(job)
 
     def _join(self, job: _Job[Any]) -> None:
         with self._mutex:
@@ -126,12 +158,23 @@ class GroupCommit:
         job.done = True
 
 
+class _Signal(Protocol):
+    def set(self) -> None: ...
+
+
+class _Bell:
+    """A signal that calls a function."""
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        self.set = ring
+
+
 class _Job(Generic[T]):
     """One queued write and what became of it."""
 
-    def __init__(self, work: Callable[[Connection], T]) -> None:
+    def __init__(self, work: Callable[[Connection], T], signal: _Signal) -> None:
         self.work = work
-        self.signal = threading.Event()  # it is done, or its caller is to lead
+        self.signal = signal  # it is done, or its caller is to lead
         self.done = False
         self.value: T | None = None
         self.error: BaseException | None = None

@@ -16,6 +16,7 @@ from agentmesh.memory.render import SHOWN, PrefixHash, parse_marks, parse_view, 
 from agentmesh.memory.sessions import Record
 from agentmesh.memory.tables import entries
 from agentmesh.memory.turns import load_epoch
+from agentmesh.memory.twins import twin
 from agentmesh.prompt import Entry, Prompt
 
 if TYPE_CHECKING:
@@ -60,6 +61,11 @@ class History:
             return int(connection.execute(query).scalar_one())
 
         return memory.database.read(work)
+
+    arecords = twin(records)
+    aentries = twin(entries)
+    averify = twin(verify)
+    alen = twin(__len__)
 
 
 def rebuild(connection: Connection, tenant: str, session_id: int, call: Call) -> Prompt:

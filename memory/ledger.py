@@ -11,6 +11,7 @@ from sqlalchemy import Connection, String, func, insert, select
 from agentmesh import canonical
 from agentmesh.economy.usage import Usage
 from agentmesh.memory.tables import calls, sessions
+from agentmesh.memory.twins import twin
 
 if TYPE_CHECKING:
     from agentmesh.memory.database import Database
@@ -148,6 +149,9 @@ class Ledger:
             .where(sessions.c.tenant == self._tenant, sessions.c.name == session)
         )
         return int(self._database.read(lambda c: c.execute(query).scalar_one()))
+
+    acalls = twin(calls)
+    aspent = twin(spent)
 
 
 def _call(row: Any) -> Call:

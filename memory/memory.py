@@ -24,6 +24,7 @@ from agentmesh.memory.promotion import Promotion, check_promotion
 from agentmesh.memory.sessions import View
 from agentmesh.memory.turns import Turn, load_anchors, load_epoch
 from agentmesh.memory.turnstile import Turnstile
+from agentmesh.memory.twins import twin
 from agentmesh.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -38,6 +39,16 @@ BUSY_WAIT_S = 30.0
 
 _NAME_CHARS = {"tenant": 128, "agent": 128}
 _OTHER_NAME_CHARS = 256
+
+
+def _wait_on(turn: Turn | None) -> None:
+    if turn is not None:
+        turn.wait()
+
+
+def _leave(turn: Turn | None) -> None:
+    if turn is not None:
+        turn.flush("idle")
 
 
 class Memory:
@@ -72,7 +83,7 @@ class Memory:
         self.clock = clock
         self.database = Database(url)
         self.ledger = Ledger(self.database, tenant)
-        self.organisation_of = organisation or (lambda _user: "")
+        self.organisation_of = organisation or _nobody
         self._limits = _checked_limits(limits or {})
         self._views: OrderedDict[str, View] = OrderedDict()
         self._live: dict[str, Turn] = {}
@@ -219,8 +230,10 @@ class Memory:
         """
         from agentmesh.memory.imports import read_chats, store_chats
 
-        read = read_chats(chats, user=user) if isinstance(chats, str | Path) else chats
-        return store_chats(self, read)
+        if isinstance(chats, str | Path):
+            path = chats
+            return store_chats(self, self.database.apart(lambda: read_chats(path, user=user)))
+        return store_chats(self, chats)
 
     def import_checkpoints(
         self,
@@ -238,7 +251,8 @@ class Memory:
         """
         from agentmesh.memory.imports import read_checkpoints, store_chats
 
-        return store_chats(self, read_checkpoints(saver, user=user, threads=threads))
+        read = self.database.apart(lambda: read_checkpoints(saver, user=user, threads=threads))
+        return store_chats(self, read)
 
     def export(self, user: str) -> dict[str, Any]:
         """Return everything that is known of a user, as JSON-able data."""
@@ -336,7 +350,7 @@ class Memory:
         self, session: str, user: str, agent: str, begin: Callable[[Turn], None], wait_s: float
     ) -> Turn:
         """Take a session's lease when it is free; what `begin` adds is stored with it."""
-        organisation = self.organisation_of(user)  # not our code: it may ask the database
+        organisation = self._organisation(user)  # not our code: it may ask the database
 
         def attempt(again: bool) -> Turn:
             if again:  # looking costs other writers nothing
@@ -348,6 +362,11 @@ class Memory:
         turn = self._turnstile.take(session, attempt, wait_s)
         self._live[session] = turn
         return turn
+
+    def _organisation(self, user: str) -> str:
+        if self.organisation_of is _nobody:
+            return ""
+        return self.database.apart(lambda: self.organisation_of(user))
 
     def _check_free(self, connection: Connection, session: str, user: str) -> None:
         row = sessions.find(connection, self.tenant, session)
@@ -413,6 +432,27 @@ class Memory:
                 view.grow(record)
         view.head, view.chain = row.head, row.chain
         return view
+
+    # A turn that nobody receives, because its task was cancelled, is given back as it was.
+    aopen_turn = twin(open_turn, undo=Turn.abandon)
+    areopen_turn = twin(reopen_turn, undo=_wait_on)
+    amaintain = twin(maintain, undo=_leave)
+    abegun = twin(begun)
+    aabandon = twin(abandon)
+    averify = twin(verify)
+    arebuild = twin(rebuild)
+    aimport_chats = twin(import_chats)
+    aimport_checkpoints = twin(import_checkpoints)
+    aexport = twin(export)
+    aerase = twin(erase)
+    areadmit = twin(readmit)
+    aretain = twin(retain)
+    asessions = twin(sessions)
+    aclose = twin(close)
+
+
+def _nobody(_user: str) -> str:
+    return ""
 
 
 def _agrees(view: View, row: Any) -> bool:

@@ -10,11 +10,11 @@ dicts and a bucket's are any JSON: what is not a dict is shown as {"value": ...}
 
 from __future__ import annotations
 
-import asyncio
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from langgraph.store.base import (
@@ -36,6 +36,7 @@ from agentmesh.memory import buckets as bucket_module
 from agentmesh.memory.buckets import KINDS, Bucket, Source
 from agentmesh.memory.memory import Memory
 from agentmesh.memory.tables import bucket_items, buckets
+from agentmesh.memory.twins import run
 
 Namespace = tuple[str, ...]
 
@@ -71,8 +72,8 @@ class BucketStore(BaseStore):
         return [self._run(op) for op in ops]
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
-        """Run operations in order, off the event loop."""
-        return await asyncio.to_thread(self.batch, list(ops))
+        """Run operations in order, without blocking the event loop."""
+        return await run(partial(self.batch, list(ops)))
 
     def _run(self, op: Op) -> Result:
         match op:

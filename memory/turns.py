@@ -32,6 +32,7 @@ from agentmesh.memory.ledger import Call
 from agentmesh.memory.render import marks_text, prompt_sha, render
 from agentmesh.memory.sessions import Record, View
 from agentmesh.memory.tables import calls, epochs, layers
+from agentmesh.memory.twins import twin
 from agentmesh.memory.views import View as Scope
 from agentmesh.prompt import Entry, Prompt, Segment, ToolSpec
 
@@ -347,6 +348,14 @@ class Turn:
         )
         segments = (Segment("core", core.text), *own)
         return Epoch(number, reason, base, core.tools, segments, known.seen)
+
+    arecall = twin(recall)
+    abegin_epoch = twin(begin_epoch)
+    arefresh = twin(refresh)
+    aflush = twin(flush)
+    afinish = twin(finish)
+    aabandon = twin(abandon)
+    await_ = twin(wait)
 
 
 def load_epoch(connection: Connection, tenant: str, session_id: int, number: int) -> Epoch:

@@ -1,4 +1,4 @@
-"""Who is next: the threads of a process take a session's turns in order of arrival."""
+"""Who is next: threads and tasks of a process take a session's turns in order of arrival."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TypeVar
 
 from agentmesh.errors import BusyError
+from agentmesh.memory.twins import wait
 
 T = TypeVar("T")
 
@@ -16,8 +18,19 @@ POLL_S = 0.05
 """How often the first in line looks whether another process has freed the session."""
 
 
+class _Place:
+    """A place in a line; it is called when it may be its turn."""
+
+    def __init__(self) -> None:
+        self.called: Future[None] = Future()
+
+    def call(self) -> None:
+        if not self.called.done():
+            self.called.set_result(None)
+
+
 class Turnstile:
-    """Lines of waiting threads, one per session."""
+    """Lines of those who wait, one per session."""
 
     def __init__(self) -> None:
         self.reset()
@@ -25,7 +38,7 @@ class Turnstile:
     def reset(self) -> None:
         """Forget all that wait: after a fork they are the parent's."""
         self._mutex = threading.Lock()
-        self._lines: dict[str, deque[threading.Event]] = {}
+        self._lines: dict[str, deque[_Place]] = {}
 
     def take(self, session: str, attempt: Callable[[bool], T], wait_s: float) -> T:
         """Return what `attempt` returns, as soon as it no longer raises BusyError.
@@ -36,7 +49,7 @@ class Turnstile:
             wait_s: how long to wait; BusyError after that.
         """
         deadline = time.monotonic() + wait_s
-        place = threading.Event()
+        place = _Place()
         with self._mutex:
             line = self._lines.setdefault(session, deque())
             line.append(place)
@@ -54,8 +67,8 @@ class Turnstile:
                         f"session {session!r} is answering another message",
                         hint=f"it did not finish within {wait_s:g} s; try again",
                     )
-                place.wait(min(left, POLL_S))
-                place.clear()
+                wait(place.called, min(left, POLL_S))
+                place.called = Future()
         finally:
             self._leave(session, line, place)
 
@@ -64,13 +77,13 @@ class Turnstile:
         with self._mutex:
             line = self._lines.get(session)
             if line:
-                line[0].set()
+                line[0].call()
 
-    def _leave(self, session: str, line: deque[threading.Event], place: threading.Event) -> None:
+    def _leave(self, session: str, line: deque[_Place], place: _Place) -> None:
         with self._mutex:
-            was_woken = place.is_set()
+            was_woken = place.called.done()
             line.remove(place)
             if not line:
                 del self._lines[session]
             elif was_woken:
-                line[0].set()
+                line[0].call()
