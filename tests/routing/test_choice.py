@@ -2,6 +2,7 @@ import pytest
 
 from agentmesh.errors import ConfigError
 from agentmesh.routing import Guard, Health, Outlook, TierFacts, TierPrices, expected_costs
+from agentmesh.routing.choice import alone_costs, choose, step_usd
 
 SMALL = TierPrices(input=1, output=5, read=0.1, write=1.25)
 LARGE = TierPrices(input=5, output=25, read=0.5, write=6.25)
@@ -49,6 +50,54 @@ def test_the_guard_never_lets_a_session_pass_its_limit():
     assert guard.room == pytest.approx(10.2 - 8)
     assert guard.allows(2.1)
     assert not guard.allows(2.3)
+
+
+def test_what_is_written_on_leaving_is_not_written_on_return():
+    """A detour costs the large tier nothing that it would not have paid anyway."""
+    outlook = Outlook(steps=20, later={"standard": 0.6})
+    fresh, behind = tiers(50_000, 50_000), tiers(50_000, 20_000)
+    for known in (0.05, 0.95):
+        assert choose(50_000, fresh, {"standard": known}, outlook).tier == (
+            "standard" if known > 0.5 else "flagship"
+        )
+    owed = [expected_costs(50_000, t, {"standard": 0.95}, outlook) for t in (fresh, behind)]
+    assert owed[1]["standard"] - owed[0]["standard"] == pytest.approx(30_000 * 5.75e-6, rel=0.01)
+
+
+def test_a_third_tier_is_skipped_where_the_top_is_the_cheaper_way_up():
+    middle = TierFacts("middle", "m", 1, LARGE, 0)
+    three = [TierFacts("student", "s", 0, SMALL), middle, TierFacts("flagship", "l", 2, LARGE)]
+    one = Outlook(steps=1)
+    useless = expected_costs(8_000, three, {"student": 0.5, "middle": 0.5}, one)
+    useful = expected_costs(8_000, three, {"student": 0.5, "middle": 1.0}, one)
+    assert useless["student"] == pytest.approx(useful["student"])
+    assert useless["middle"] > useful["middle"]
+
+
+def test_a_single_tier_pays_for_what_it_fails_at():
+    outlook = Outlook(output_tokens=0)
+    costs = alone_costs(20_000, 1_000, tiers(), {"standard": 0.6}, outlook)
+    assert costs["flagship"] == pytest.approx(19_000 * 0.5e-6 + 1_000 * 6.25e-6)
+    failing = 0.4 * 20_000 * 0.5e-6 + 1_000 * 5.75e-6
+    assert costs["standard"] == pytest.approx(19_000 * 0.1e-6 + 1_000 * 1.25e-6 + failing)
+
+
+def test_the_guard_overrules_predictions_that_have_lost_money():
+    guard, warm = Guard(["standard", "flagship"]), tiers(0, 60_000)
+    promising = Outlook(steps=30, later={"standard": 1.0})
+    assert choose(60_000, warm, {"standard": 0.99}, promising).tier == "standard"
+    guard.record(1.3, {"standard": 2.0, "flagship": 1.0})
+    held = choose(60_000, warm, {"standard": 0.99}, promising, guard)
+    assert (held.tier, held.held) == ("flagship", True)
+    guard.record(1.0, {"standard": 3.0, "flagship": 3.0})
+    assert not choose(60_000, warm, {"standard": 0.99}, promising, guard).held
+
+
+def test_a_long_session_may_risk_a_share_of_what_is_ahead_of_it():
+    guard = Guard(["standard", "flagship"], limit=0.1)
+    loss = step_usd(tiers()[0], 8_000, Outlook())
+    assert not guard.allows(loss)
+    assert guard.allows(loss, ahead=1.0)
 
 
 class Clock:
@@ -100,6 +149,8 @@ def test_a_success_between_failures_starts_the_count_anew():
         lambda: Health(failures=0),
         lambda: TierPrices(-1, 1, 1, 1),
         lambda: expected_costs(1, [TierFacts("a", "m", 0)], {}),
+        lambda: expected_costs(1, [], {}),
+        lambda: Outlook(later={"standard": 2.0}),
     ],
 )
 def test_refuses_what_makes_no_sense(use):
