@@ -7,21 +7,28 @@
             yield memory
             memory.close()
 
-Every test begins with an empty database.
+Every test begins with an empty database. With `yield by_twins(memory)` the same suite runs through
+the async twins.
 """
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any, cast
 
 import pytest
 
 from agentmesh.economy.usage import Usage
 from agentmesh.errors import BusyError, ConflictError, ErasedError, InputError
-from agentmesh.memory.ledger import Call
+from agentmesh.memory.buckets import Bucket
+from agentmesh.memory.history import History
+from agentmesh.memory.ledger import Call, Ledger
 from agentmesh.memory.memory import Memory
 from agentmesh.memory.render import marks_text, prefix_text
 from agentmesh.memory.turns import Core, Turn
@@ -99,6 +106,48 @@ def at_once(*work: Callable[[], object]) -> None:
     with ThreadPoolExecutor(len(work)) as pool:
         for done in [pool.submit(one, function) for function in work]:
             done.result()
+
+
+@contextmanager
+def by_twins(memory: Memory) -> Iterator[Memory]:
+    """Give what looks like a memory and runs every method as its async twin, on one event loop."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield cast(Memory, _ByTwins(memory, loop))
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+class _ByTwins:
+    def __init__(self, held: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._held = held
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._held, name)
+        if not inspect.ismethod(value):
+            return self._shown(value)
+        twin = getattr(self._held, "await_" if name == "wait" else f"a{name}", None)
+        if not inspect.iscoroutinefunction(twin):
+            return lambda *args, **named: self._shown(value(*args, **named))
+
+        def awaited(*args: Any, **named: Any) -> Any:
+            task = asyncio.run_coroutine_threadsafe(twin(*args, **named), self._loop)
+            return self._shown(task.result())
+
+        return awaited
+
+    def __len__(self) -> int:
+        length = asyncio.run_coroutine_threadsafe(self._held.alen(), self._loop)
+        return int(length.result())
+
+    def _shown(self, value: Any) -> Any:
+        inner = isinstance(value, Bucket | History | Ledger | Turn)
+        return _ByTwins(value, self._loop) if inner else value
 
 
 class Conformance:

@@ -21,6 +21,7 @@ from agentmesh.memory.export import export
 from agentmesh.memory.history import History, Verified, rebuild, verify
 from agentmesh.memory.ledger import Call, Ledger
 from agentmesh.memory.promotion import Promotion, check_promotion
+from agentmesh.memory.rhythm import Rhythm, load_times
 from agentmesh.memory.sessions import View
 from agentmesh.memory.turns import Turn, load_anchors, load_epoch
 from agentmesh.memory.turnstile import Turnstile
@@ -54,6 +55,9 @@ def _leave(turn: Turn | None) -> None:
 class Memory:
     """Profile, Task and History of every session of a tenant, in one database.
 
+    Whatever reads or writes has an async twin whose name begins with `a`: `aopen_turn`,
+    `profile("u1").aget("language")`. It holds no thread while it waits.
+
     >>> memory = Memory("sqlite://")
     >>> memory.task("s1").set("order", "#W2378156").key
     'order'
@@ -83,6 +87,7 @@ class Memory:
         self.clock = clock
         self.database = Database(url)
         self.ledger = Ledger(self.database, tenant)
+        self.rhythm = Rhythm(tenant)
         self.organisation_of = organisation or _nobody
         self._limits = _checked_limits(limits or {})
         self._views: OrderedDict[str, View] = OrderedDict()
@@ -430,6 +435,7 @@ class Memory:
             base = view.epoch.base if view.epoch else 0
             for record in sessions.load(connection, row.id, after=max(view.head, base)):
                 view.grow(record)
+            view.times = load_times(connection, row.id)
         view.head, view.chain = row.head, row.chain
         return view
 

@@ -5,11 +5,20 @@ from collections.abc import Iterator
 import pytest
 
 from agentmesh.memory import Memory
-from agentmesh.memory.conformance import Conformance
+from agentmesh.memory.conformance import Conformance, by_twins
 
 
 class TestEachDatabase(Conformance):
     """On SQLite and PostgreSQL, by the fixtures of this folder."""
+
+
+class TestByTwins(Conformance):
+    """The same on one event loop."""
+
+    @pytest.fixture
+    def memory(self, memory: Memory) -> Iterator[Memory]:
+        with by_twins(memory) as shown:
+            yield shown
 
 
 class TestInMemory(Conformance):
@@ -18,3 +27,10 @@ class TestInMemory(Conformance):
         memory = Memory("sqlite://")
         yield memory
         memory.close()
+
+
+class TestInMemoryByTwins(TestInMemory):
+    @pytest.fixture
+    def memory(self, memory: Memory) -> Iterator[Memory]:
+        with by_twins(memory) as shown:
+            yield shown
