@@ -92,7 +92,7 @@ class Nodes:
         """Pick the tier of the next draft, and say why."""
         with self._closing(state, config) as turn:
             failures = failures_of(state)
-            facts = self._facts(turn)
+            facts = self._act.facts(turn)
             if failures:
                 return self._escalated(turn, failures, facts)
             if state["step"] and state.get("tier"):
@@ -112,12 +112,12 @@ class Nodes:
     def act(self, state: State, config: RunnableConfig) -> dict[str, Any]:
         """Make one draft."""
         with self._closing(state, config) as turn:
-            return self._accepted(state, self._act.run(state, turn, config))
+            return self._act.run(state, turn, config)
 
     async def aact(self, state: State, config: RunnableConfig) -> dict[str, Any]:
         """Make one draft without blocking the event loop."""
         with self._closing(state, config) as turn:
-            return self._accepted(state, await self._act.arun(state, turn, config))
+            return await self._act.arun(state, turn, config)
 
     def tools(self, state: State, config: RunnableConfig) -> dict[str, Any]:
         """Run the draft's calls."""
@@ -148,11 +148,6 @@ class Nodes:
         remove = RemoveMessage(id=REMOVE_ALL_MESSAGES)
         return {**_begin(turn), "messages": [remove, *messages], "step": step, "tier": tier}
 
-    def _facts(self, turn: Turn) -> list[TierFacts]:
-        if len(self._parts.tiers) == 1:
-            return [TierFacts(self._parts.tiers[0].name, self._parts.tiers[0].model_name, 0)]
-        return [self._act.facts(turn, rank, tier) for rank, tier in enumerate(self._parts.tiers)]
-
     def _escalated(
         self, turn: Turn, failures: Sequence[Failure], facts: list[TierFacts]
     ) -> dict[str, Any]:
@@ -180,10 +175,6 @@ class Nodes:
             "status": "fallback",
             "decision": {"stage": "fallback", "reason": tried},
         }
-
-    def _accepted(self, state: State, update: dict[str, Any]) -> dict[str, Any]:
-        """Forget a step's failures once a draft was accepted."""
-        return update if "failures" in update else {**update, "failures": []}
 
     def _closing(self, state: State, config: RunnableConfig) -> _Closing:
         return _Closing(self._parts, state, _who(config)[2])

@@ -44,7 +44,8 @@ class Parts:
     @cached_property
     def prices(self) -> PriceBook:
         """The list prices, and those that the tiers state."""
-        return PriceBook({t.model_name: t.price for t in self.tiers if t.price is not None})
+        models = [model for tier in self.tiers for model in tier.models]
+        return PriceBook({m.model_name: m.price for m in models if m.price is not None})
 
     @cached_property
     def tool_facts(self) -> Mapping[str, ToolFacts]:

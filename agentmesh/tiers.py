@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from agentmesh.economy.prices import Price
     from agentmesh.memory.views import View
+    from agentmesh.routing.pace import Rate
 
 _NAME = re.compile(r"[\w.-]{1,64}")
 _MODEL = re.compile(r"(anthropic|openai|openai-compatible):\S+")
@@ -43,6 +44,9 @@ class Tier:
         diagnose: whether the vendor is asked why its cache missed, where it can say (Anthropic);
             by default only at the vendor's own address, since a proxy may refuse to be asked.
         view: what the model may see of the buckets and the log; everything, if left out.
+        siblings: models of the same level that answer while this one cannot: model strings of the
+            same vendor, or tiers with an address and a price of their own.
+        rate: requests and tokens per minute that its model may be sent, and how fast it must be.
         extra: more parameters of the vendor's API.
     """
 
@@ -57,6 +61,8 @@ class Tier:
     cache: bool = True
     diagnose: bool | None = None
     view: View | None = None
+    siblings: Sequence[Tier | str] = ()
+    rate: Rate | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -78,6 +84,31 @@ class Tier:
                 f"tier {self.name!r}: {self.model!r} is no model",
                 hint="a string such as 'anthropic:claude-opus-5-5', or a langchain-core chat model",
             )
+
+        if isinstance(self.siblings, str):
+            raise ConfigError(
+                f"siblings={self.siblings!r} is no list", hint=f"siblings=[{self.siblings!r}]"
+            )
+        for other in self.siblings:
+            self._sibling(other)  # a wrong one is told here
+
+    @cached_property
+    def models(self) -> tuple[Tier, ...]:
+        """This tier and its siblings, in the order in which they are asked."""
+        return (self, *map(self._sibling, self.siblings))
+
+    def _sibling(self, other: Tier | str) -> Tier:
+        """Return another model of this level as a tier of the same name."""
+        if isinstance(other, Tier):
+            return replace(other, name=self.name, siblings=())
+        same = isinstance(self.model, str) and str(other).split(":")[0] == self.model.split(":")[0]
+        if not same and (self.base_url is not None or not isinstance(self.model, str)):
+            raise ConfigError(
+                f"tier {self.name!r}: the sibling {other!r} needs an address of its own",
+                hint="siblings=[Tier(NAME, MODEL, base_url=...)]",
+            )
+        own = replace(self, model=other, price=None, siblings=())
+        return own if same else replace(own, api_key=None, extra={})
 
     @cached_property
     def model_name(self) -> str:

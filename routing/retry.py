@@ -186,6 +186,7 @@ class Retries:
         limits: of the step, if the loop shares them with others.
         tier: on whose account the requests are.
         spare: requests of the tier that are left for its other models.
+        reserve: requests of the step that are left for the tiers above.
     """
 
     def __init__(
@@ -196,6 +197,7 @@ class Retries:
         *,
         tier: str = "",
         spare: int = 0,
+        reserve: int = 0,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -208,7 +210,7 @@ class Retries:
             clock=clock,
         )
         self._deadline = min(self._limits.deadline, clock() + self._policy.deadline_s)
-        self._tier, self._spare = tier, spare
+        self._tier, self._spare, self._reserve = tier, spare, reserve
         self._sent = 0
 
     def begin(self) -> float:
@@ -232,7 +234,8 @@ class Retries:
         """Return the seconds to wait before the next request, or None to give up."""
         if not error.retryable or self._sent >= self._policy.requests:
             return None
-        if self._limits.left(self._tier) <= self._spare:
+        limits = self._limits
+        if limits.left(self._tier) <= self._spare or limits.requests <= self._reserve:
             return None
         backoff = min(
             self._policy.longest_wait_s, self._policy.first_wait_s * 2 ** (self._sent - 1)
