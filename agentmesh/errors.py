@@ -4,6 +4,7 @@ AgentmeshError
 ├── ConfigError            an argument, model string, tier or file is wrong: the caller can fix it
 │   └── MissingExtraError  an optional package is not installed
 ├── InputError             a user's message or a recording cannot be accepted
+├── OutcomeUnknownError    a tool cannot say whether its call took effect
 ├── StoreError           the database cannot be opened, read or written
 │   ├── ConflictError      compare-and-set failed: somebody else wrote first
 │   ├── BusyError          another turn holds the session's lease
@@ -43,6 +44,10 @@ def missing_extra(extra: str, feature: str) -> MissingExtraError:
 
 class InputError(AgentmeshError):
     """A user's message or a recording cannot be accepted as it is."""
+
+
+class OutcomeUnknownError(AgentmeshError):
+    """A tool cannot say whether its call took effect; the call is never repeated silently."""
 
 
 class StoreError(AgentmeshError):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from agentmesh.tools.fetch_guard import FetchGuard
     from agentmesh.tools.journal import Journal, arun_once, keyed, run_once
     from agentmesh.tools.labels import Label, Permission, permitted
+    from agentmesh.tools.mcp import McpServer
+    from agentmesh.tools.pins import Pins
     from agentmesh.tools.sandbox import Limits, Sandbox
     from agentmesh.tools.schema import schema_tool, spec
     from agentmesh.tools.toolset import Catalogue, catalogue
@@ -29,7 +31,9 @@ _HOME = {
     "Journal": "journal",
     "Label": "labels",
     "Limits": "sandbox",
+    "McpServer": "mcp",
     "Permission": "labels",
+    "Pins": "pins",
     "Result": "call",
     "Sandbox": "sandbox",
     "Workspace": "workspace",
@@ -59,7 +63,9 @@ __all__ = [
     "Journal",
     "Label",
     "Limits",
+    "McpServer",
     "Permission",
+    "Pins",
     "Result",
     "Sandbox",
     "Workspace",

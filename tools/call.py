@@ -31,7 +31,7 @@ from langchain_core.tools import Tool as PlainTool
 from pydantic import ValidationError
 
 from agentmesh import canonical
-from agentmesh.errors import AgentmeshError, InputError
+from agentmesh.errors import AgentmeshError, InputError, OutcomeUnknownError
 from agentmesh.tools.caller import CallContext, bind_context, idempotency_key
 from agentmesh.tools.declarations import Declaration, declaration
 from agentmesh.tools.output import cut, delimit, text_of
@@ -350,7 +350,8 @@ def _explained(tool: BaseTool, error: BaseException, stated: Declaration) -> tup
             return f"{late}; ask for less, or go on without it", False
         return f"{late} and may still take effect; do not repeat it, check first", True
     if isinstance(error, AgentmeshError):
-        return f"{error}; {error.hint}" if error.hint else str(error), False
+        told = f"{error}; {error.hint}" if error.hint else str(error)
+        return told, isinstance(error, OutcomeUnknownError)
     if isinstance(error, ValidationError):
         fields = "; ".join(
             f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}"

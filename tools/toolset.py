@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -16,12 +16,19 @@ from agentmesh.prompt import ToolSpec
 from agentmesh.tools.declarations import Declaration, check_name, declaration, tool
 from agentmesh.tools.schema import spec
 
+ORIGIN = "agentmesh.origin"
+"""Where a tool's metadata holds the hash of its definition as its server gave it."""
+
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Tools sorted by name; make one with `catalogue`."""
+    """Tools sorted by name; make one with `catalogue`.
+
+    `shown` holds what a model is shown of a tool in place of what the tool says of itself now.
+    """
 
     tools: tuple[BaseTool, ...]
+    shown: Mapping[str, ToolSpec] = field(default_factory=dict)
 
     @cached_property
     def by_name(self) -> Mapping[str, BaseTool]:
@@ -31,7 +38,7 @@ class Catalogue:
     @cached_property
     def specs(self) -> tuple[ToolSpec, ...]:
         """The tools as a model sees them, sorted by name."""
-        return tuple(spec(item) for item in self.tools)
+        return tuple(self.shown.get(item.name) or spec(item) for item in self.tools)
 
     @cached_property
     def schemas(self) -> Mapping[str, dict[str, Any]]:
@@ -46,16 +53,15 @@ class Catalogue:
     @cached_property
     def pins(self) -> Mapping[str, str]:
         """The SHA-256 of each tool's definition: a changed one must be approved again."""
-        return {
-            item.name: canonical.sha(
-                canonical.dumps([item.name, item.description, item.parameters])
-            )
-            for item in self.specs
-        }
+        return {item.name: _pin(item) for item in self.tools}
 
     def changed(self, pins: Mapping[str, str]) -> tuple[str, ...]:
         """Return the names of tools whose definition is not the one pinned, sorted."""
         return tuple(name for name, sha in self.pins.items() if pins.get(name) != sha)
+
+    def showing(self, shown: Mapping[str, ToolSpec]) -> Catalogue:
+        """Return these tools, some of them shown to a model as given."""
+        return replace(self, shown={**self.shown, **shown})
 
     def get(self, name: str) -> BaseTool | None:
         """Return the tool named `name`, or None."""
@@ -69,6 +75,12 @@ class Catalogue:
 
     def __len__(self) -> int:
         return len(self.tools)
+
+
+def _pin(item: BaseTool) -> str:
+    said = spec(item)
+    origin = (item.metadata or {}).get(ORIGIN, "")
+    return canonical.sha(canonical.dumps([said.name, said.description, said.parameters, origin]))
 
 
 def catalogue(tools: Iterable[BaseTool | Callable[..., Any]]) -> Catalogue:
