@@ -8,13 +8,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agentmesh.routing.bounds import Contract, quality_contract, upper_bound
-from agentmesh.routing.checks import default_checks, run_checks
+from agentmesh.routing.checks import check_tools, default_checks, only, run_checks
 from agentmesh.routing.choice import Guard, Outlook, expected_costs
-from agentmesh.routing.drafts import Check, CheckContext, Draft, DraftCall, ToolFacts
+from agentmesh.routing.drafts import (
+    Check,
+    CheckContext,
+    Draft,
+    DraftCall,
+    PastCall,
+    ToolFacts,
+    past_calls,
+)
 from agentmesh.routing.drift import Drift, QuantileTracker, drift
 from agentmesh.routing.escalation import escalate
 from agentmesh.routing.fewshot import FewShot
 from agentmesh.routing.health import Health, ModelHealth
+from agentmesh.routing.judges import Agreement, Judge, LogProbability
 from agentmesh.routing.pace import Pace, Rate
 from agentmesh.routing.retry import (
     Retries,
@@ -80,6 +89,7 @@ _LAZY = {
 
 __all__ = [
     "KINDS",
+    "Agreement",
     "Check",
     "CheckContext",
     "Contract",
@@ -94,12 +104,15 @@ __all__ = [
     "Guard",
     "Health",
     "Interval",
+    "Judge",
     "Judged",
     "Kind",
     "Leak",
+    "LogProbability",
     "ModelHealth",
     "Outlook",
     "Pace",
+    "PastCall",
     "QuantileTracker",
     "Rate",
     "Recipe",
@@ -128,6 +141,7 @@ __all__ = [
     "bootstrap",
     "call_with_retry",
     "caught_among",
+    "check_tools",
     "clusters",
     "curve",
     "default_checks",
@@ -135,7 +149,9 @@ __all__ = [
     "escalate",
     "expected_costs",
     "leaks",
+    "only",
     "oracle",
+    "past_calls",
     "quality_contract",
     "read_examples",
     "recall_at",

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from agentmesh import canonical
+from agentmesh.errors import ConfigError
 from agentmesh.routing.steps import Step
 
 SideEffect = Literal["none", "local", "external"]
+EFFECTS: tuple[SideEffect, ...] = ("none", "local", "external")
+"""Side effects, the mildest first."""
+TEXT = "text"
+"""The key of a bar for drafts that call nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +29,25 @@ class DraftCall:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A model's answer that nobody has acted on yet."""
+    """A model's answer that nobody has acted on yet.
+
+    `logprob` is the mean log-probability of its tokens, where the vendor gives it.
+    """
 
     text: str
     calls: tuple[DraftCall, ...] = ()
     stop: Literal["end", "tools", "length", "refusal", "unknown"] = "end"
+    logprob: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PastCall:
+    """A call that this turn has made already, and what came of it; `error` if it failed."""
+
+    name: str
+    arguments: str
+    result: str
+    error: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +60,36 @@ class ToolFacts:
     description: str = ""
 
 
+class Ask(Protocol):
+    """Asks a model about the step at hand: its conversation, then `instruction`.
+
+    The call is paid, and the ledger has it under `purpose`. Without `tier` the one that costs
+    least is asked. A call that fails is an empty answer.
+    """
+
+    def __call__(self, instruction: str, /, *, purpose: str, tier: str = "") -> str:
+        """Return what the model says."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class CheckContext:
-    """What a draft is judged against; `seen` is all text that the model was shown."""
+    """What a draft is judged against; `seen` is all text that the model was shown.
+
+    `past` are this turn's calls so far, oldest first. `top` says that no tier is above. `ask` and
+    `again` (one more draft of the same tier on the same prompt; None if it fails) cost a model
+    call each, with the purposes that they are given and `sample`; both are None where no model can
+    be asked.
+    """
 
     tools: Mapping[str, ToolFacts] = field(default_factory=dict)
     seen: str = ""
     tier: str = ""
     step: Step = field(default_factory=lambda: Step(""))
+    past: Sequence[PastCall] = ()
+    top: bool = False
+    ask: Ask | None = None
+    again: Callable[[], Draft | None] | None = None
 
 
 @runtime_checkable
@@ -67,3 +110,46 @@ def check_name(check: Check) -> str:
     """Return the name that a check's failures are recorded under."""
     name = getattr(check, "name", None) or getattr(check, "__name__", None)
     return str(name or type(check).__name__)
+
+
+def call_key(call: DraftCall | PastCall) -> tuple[str, str]:
+    """Return what makes two calls the same: the order of their arguments does not."""
+    try:
+        return call.name, canonical.dumps(json.loads(call.arguments or "{}"))
+    except (ValueError, RecursionError):
+        return call.name, call.arguments
+
+
+def checked_bars(bars: Mapping[str, float], defaults: Mapping[str, float]) -> dict[str, float]:
+    """Return the bars by kind of draft and by tool; `bars` go before `defaults`."""
+    for name, bar in bars.items():
+        if not isinstance(bar, int | float) or not 0 <= bar <= 1:
+            raise ConfigError(f"bars[{name!r}]={bar!r}", hint="give a probability from 0 to 1")
+    return {**defaults, **bars}
+
+
+def bars_of(draft: Draft, tools: Mapping[str, ToolFacts], bars: Mapping[str, float]) -> list[float]:
+    """Return the bar of each of a draft's calls: its tool's, else that of its side effect."""
+    if not draft.calls:
+        return [bars[TEXT]]
+    effects = {name: facts.side_effect for name, facts in tools.items()}
+    return [bars.get(c.name, bars[effects.get(c.name, "external")]) for c in draft.calls]
+
+
+def worst_effect(draft: Draft, tools: Mapping[str, ToolFacts]) -> SideEffect:
+    """Return the gravest side effect of a draft's calls; `none` if it makes none."""
+    found = [tools[call.name].side_effect for call in draft.calls if call.name in tools]
+    return max(found, key=EFFECTS.index, default="none")
+
+
+def past_calls(blocks: Iterable[Mapping[str, Any]]) -> tuple[PastCall, ...]:
+    """Return the calls with their results that the log's blocks of a turn tell of, oldest first."""
+    asked: dict[str, Mapping[str, Any]] = {}
+    made = []
+    for block in blocks:
+        if block.get("type") == "call":
+            asked[block["id"]] = block
+        elif block.get("type") == "result" and (call := asked.pop(block["id"], None)):
+            failed = bool(block.get("error"))
+            made.append(PastCall(call["name"], call["arguments"], block["text"], failed))
+    return tuple(made)

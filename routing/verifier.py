@@ -9,10 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agentmesh.errors import ConfigError
 from agentmesh.routing.arithmetic import arithmetic_evidence
 from agentmesh.routing.classifier import Recipe, TextClassifier, Weight
-from agentmesh.routing.drafts import CheckContext, Draft, SideEffect, ToolFacts
+from agentmesh.routing.drafts import (
+    EFFECTS,
+    TEXT,
+    CheckContext,
+    Draft,
+    ToolFacts,
+    bars_of,
+    checked_bars,
+)
 from agentmesh.routing.evidence import draft_evidence
 
 if TYPE_CHECKING:
@@ -22,10 +29,10 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 RECIPE = Recipe(c=1.0, max_features=30_000, min_df=2, folds=10)
-BARS: Mapping[SideEffect, float] = {"none": 0.6, "local": 0.4, "external": 0.25}
-"""The chance of being wrong from which a draft is refused, by the worst side effect in it.
+BARS: Mapping[str, float] = {TEXT: 0.6, "none": 0.6, "local": 0.4, "external": 0.25}
+"""The chance of being wrong from which a draft is refused: by its calls' side effects, or `text`.
 
-A bar of 1 never refuses."""
+A tool's own bar goes before that of its side effect, the lowest counts, and 1 never refuses."""
 
 
 class Judged(NamedTuple):
@@ -53,15 +60,10 @@ class Verifier:
 
     name = "verifier"
 
-    def __init__(self, model: TextClassifier, bars: Mapping[SideEffect, float] = BARS) -> None:
-        for effect, bar in bars.items():
-            if effect not in BARS or not 0 < bar <= 1:
-                raise ConfigError(
-                    f"bars[{effect!r}]={bar!r}",
-                    hint="give none, local and external a probability above 0",
-                )
+    def __init__(self, model: TextClassifier, bars: Mapping[str, float] = BARS) -> None:
         self.model = model
-        self.bars = {**BARS, **bars}
+        self.bars = checked_bars(bars, BARS)
+        self.tools = frozenset(self.bars) - {TEXT, *EFFECTS}
 
     @classmethod
     def fit(
@@ -70,7 +72,7 @@ class Verifier:
         wrong: Sequence[bool],
         *,
         groups: Sequence[str] | None = None,
-        bars: Mapping[SideEffect, float] = BARS,
+        bars: Mapping[str, float] = BARS,
     ) -> Verifier:
         """Train on judged drafts; `wrong` says which of them were."""
         return cls.cross_fit(rows, wrong, groups=groups, bars=bars).verifier
@@ -82,7 +84,7 @@ class Verifier:
         wrong: Sequence[bool],
         *,
         groups: Sequence[str] | None = None,
-        bars: Mapping[SideEffect, float] = BARS,
+        bars: Mapping[str, float] = BARS,
         recipe: Recipe = RECIPE,
     ) -> FittedVerifier:
         """Do as `fit`, and return the out-of-fold scores, too."""
@@ -111,7 +113,7 @@ class Verifier:
     def __call__(self, draft: Draft, context: CheckContext, /) -> str | None:
         """Return why the draft is refused, where it is more likely wrong than its bar allows."""
         row = Judged(context.seen or context.step.text, draft, context.tools)
-        chance, bar = self.wrong(row), self.bars[_worst_effect(draft, context.tools)]
+        chance, bar = self.wrong(row), min(bars_of(draft, context.tools, self.bars))
         if bar >= 1 or chance < bar:
             return None
         because = ", ".join(w.feature for w in self.explain(row, top=3) if w.weight > 0)
@@ -133,10 +135,3 @@ def evidence(row: Judged) -> dict[str, float]:
         **draft_evidence(row.question, row.draft, row.tools),
         **arithmetic_evidence(row.question, row.draft.text),
     }
-
-
-def _worst_effect(draft: Draft, tools: Mapping[str, ToolFacts]) -> SideEffect:
-    effects = {tools[call.name].side_effect for call in draft.calls if call.name in tools}
-    if "external" in effects:
-        return "external"
-    return "local" if "local" in effects else "none"

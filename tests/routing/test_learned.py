@@ -21,11 +21,11 @@ from agentmesh.routing import (
     Verifier,
     auroc,
     better_than_random,
-    default_checks,
     run_checks,
     seeds,
 )
 from agentmesh.routing.arithmetic import arithmetic_evidence, calculate
+from agentmesh.routing.checks import arguments, known_tool
 from agentmesh.routing.steptiers import step_facts, step_text
 
 TOOLS = {
@@ -57,7 +57,8 @@ def tool_rows(rows=120, seed=0):
 def test_the_verifier_finds_a_made_up_number_that_the_schema_lets_pass():
     judged, wrong = tool_rows()
     context = CheckContext(tools=TOOLS)
-    assert all(run_checks(default_checks(), row.draft, context) is None for row in judged)
+    schema = (known_tool, arguments)
+    assert all(run_checks(schema, row.draft, context) is None for row in judged)
     fitted = Verifier.cross_fit(judged, wrong)
     assert auroc(fitted.scores, wrong) > 0.95
     bad, good = judged[0], judged[1]
