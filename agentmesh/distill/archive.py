@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 from agentmesh.errors import ConfigError, CorruptError
 
 FORMAT = "agentmesh-student"
-VERSION = 1
+VERSION = 2
 TRUSTED: tuple[str, ...] = ()
 """Types beyond those that skops takes for harmless: none. It is a literal, on purpose."""
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int_]
 
+MARKS = "\n\t"
+"""Stands before each kind of marks that follows a text's words: facts as words, no language."""
+
 DIRECTIONS = 300
 MODELS = ("svm", "bayes", "logistic", "ridge")
 _SHARP = {"svm": 5.0, "bayes": 1.0, "logistic": 1.0, "ridge": 8.0}
@@ -157,7 +160,11 @@ def _fit_reader(texts: Sequence[str]) -> dict[str, Any]:
     words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", **shared)  # noqa: S106
     few = 2 if len(texts) > 500 else 1
     letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), min_df=few, **shared)
-    vectorizers = [words.fit(texts), letters.fit(texts)]
+    said, *marked = _parted(texts)
+    vectorizers = [words.fit(said), letters.fit(said)]
+    for part in marked:
+        marks = TfidfVectorizer(token_pattern=r"\S+", binary=True, use_idf=False, lowercase=False)  # noqa: S106
+        vectorizers.append(marks.fit(part))
     sparse = _sparse(vectorizers, texts)
     rank = min(DIRECTIONS, len(texts) // 2, sparse.shape[1] - 1)
     svd = TruncatedSVD(max(1, rank), random_state=0).fit(sparse)
@@ -167,7 +174,16 @@ def _fit_reader(texts: Sequence[str]) -> dict[str, Any]:
 def _sparse(vectorizers: Sequence[Any], texts: Sequence[str]) -> Any:
     from scipy.sparse import hstack
 
-    return hstack([v.transform(texts) for v in vectorizers], format="csr")
+    said, *marked = _parted(texts)
+    seen = [v.transform(part) for v, part in zip(vectorizers, (said, said, *marked), strict=True)]
+    return hstack(seen, format="csr")
+
+
+def _parted(texts: Sequence[str]) -> list[list[str]]:
+    """Return the words of texts, and their marks by kind; kinds that no text has are left out."""
+    split = [text.split(MARKS) for text in texts]
+    kinds = max(map(len, split), default=1)
+    return [[part[k] if k < len(part) else "" for part in split] for k in range(kinds)]
 
 
 def _read(reader: dict[str, Any], texts: Sequence[str]) -> Read:

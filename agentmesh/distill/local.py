@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from agentmesh.distill import archive
 from agentmesh.distill.ensemble import Ensemble, threshold
 from agentmesh.distill.evaluate import agree
 from agentmesh.distill.scene import Scene, scene_of
-from agentmesh.distill.shapes import Taken, learn, make, take, usual
+from agentmesh.distill.shapes import Taken, learn, make, opening_of, openings, take, usual
 from agentmesh.distill.student import Guess
 from agentmesh.distill.traces import Message, Trace
 from agentmesh.errors import ConfigError, CorruptError
@@ -39,6 +40,7 @@ class LocalStudent:
     def __init__(self, state: dict[str, Any]) -> None:
         self._state = state
         self._model = Ensemble(state["model"])
+        self._greeter = Ensemble(state["greeter"]) if state["greeter"] else None
         self.threshold = float(state["threshold"])
 
     @property
@@ -78,44 +80,42 @@ class LocalStudent:
             raise ConfigError("there is no positive trace to learn from", hint="distill select")
         if not 0 < agreement < 1:
             raise ConfigError(f"agreement={agreement!r}", hint="a share between 0 and 1")
-        scenes = [scene_of(trace.prompt) for trace in rows]
-        taken = [take(trace.answer, scene) for trace, scene in zip(rows, scenes, strict=True)]
-        known = usual((t.shape for t in taken), least)
-        if not known:
-            raise ConfigError(
-                f"no answer occurs {least} times", hint="give more traces, or train another kind"
-            )
-        slots = _learn_slots(taken, scenes, known)
-
-        def right(i: int, label: str) -> bool:
-            if label == OTHER:
-                return False
-            made = make(label, slots[label], scenes[i])
-            return made is not None and agree(rows[i].answer, made)
-
+        lesson = Lesson.of(rows, least)
+        grouped = list(groups) if groups is not None else [t.conversation for t in rows]
+        texts = [scene.text() for scene in lesson.scenes]
         fitted = Ensemble.fit(
-            [scene.text() for scene in scenes],
-            [t.shape if t.shape in known else OTHER for t in taken],
-            pool=pool,
-            groups=list(groups) if groups is not None else [t.conversation for t in rows],
-            right=right,
-            folds=folds,
+            texts, lesson.labels, pool=pool, groups=grouped, right=lesson.right, folds=folds
         )
+        said = [i for i, label in enumerate(lesson.labels) if _says(label)]
+        greeter = None
+        sure, right = fitted.confidence.copy(), fitted.right.copy()
+        if len({lesson.openings[i] for i in said}) > 1:
+            greeter = Ensemble.fit(
+                [texts[i] for i in said],
+                [lesson.openings[i] for i in said],
+                groups=[grouped[i] for i in said],
+                folds=folds,
+            )
+            for at, i in enumerate(said):
+                if _says(fitted.answers[i]):
+                    sure[i] *= greeter.confidence[at]
+                    right[i] &= greeter.right[at]
         meant = np.array([answer != OTHER for answer in fitted.answers])
-        least_sure = threshold(fitted.confidence[meant], fitted.right[meant], agreement)
-        open_ = meant & (fitted.confidence >= least_sure)
+        least_sure = threshold(sure[meant], right[meant], agreement)
+        open_ = meant & (sure >= least_sure)
         facts = {
             "rows": len(rows),
-            "shapes": len(known),
+            "shapes": len(set(lesson.labels) - {OTHER}),
             "agreement_asked": agreement,
             "answered": float(open_.mean()),
-            "agreement": float(fitted.right[open_].mean()) if open_.any() else None,
+            "agreement": float(right[open_].mean()) if open_.any() else None,
             "teachers": sorted({trace.teacher for trace in rows}),
         }
         return cls(
             {
                 "model": fitted.model.state,
-                "slots": canonical.dumps(slots),
+                "greeter": greeter.model.state if greeter else None,
+                "slots": canonical.dumps(lesson.slots),
                 "threshold": least_sure,
                 "facts": canonical.dumps(facts),
             }
@@ -127,13 +127,18 @@ class LocalStudent:
         Tools that the prompt does not offer are never called; without `tools` any may be.
         """
         scene = scene_of(messages)
-        found = self._model.answer([scene.text()])
+        text = scene.text()
+        found = self._model.answer([text])
         shape, sure = found.labels[0], float(found.confidence[0])
+        opening = ""
+        if self._greeter is not None and _says(shape):
+            greeted = self._greeter.answer([text])
+            opening, sure = greeted.labels[0], sure * float(greeted.confidence[0])
         if sure < self.threshold:
             return Guess(None, sure, f"sure to {sure:.3f}, {self.threshold:.3f} is asked for")
         if shape == OTHER:
             return Guess(None, sure, "answers here are like no others")
-        made = make(shape, self._slots[shape], scene, f"call_{len(messages)}")
+        made = made_of(opening, shape, self._slots, scene, f"call_{len(messages)}")
         if made is None:
             return Guess(None, sure, "a value that the answer needs is not there")
         offered = {tool["function"]["name"] for tool in tools}
@@ -163,16 +168,71 @@ class LocalStudent:
         return slots
 
 
-def _learn_slots(
-    taken: Sequence[Taken], scenes: Sequence[Scene], known: set[str]
-) -> dict[str, list[list[list[Any]]]]:
+@dataclass(frozen=True)
+class Lesson:
+    """Traces taken apart: each one's scene, its answer's shape, and its opening, if it is a known one."""
+
+    rows: Sequence[Trace]
+    scenes: list[Scene]
+    labels: list[str]
+    openings: list[str]
+    slots: dict[str, list[list[list[Any]]]]
+
+    @classmethod
+    def of(cls, rows: Sequence[Trace], least: int) -> Lesson:
+        """Take traces apart; a shape that occurs less than `least` times is `OTHER`."""
+        scenes = [scene_of(trace.prompt) for trace in rows]
+        whole = [take(trace.answer, scene) for trace, scene in zip(rows, scenes, strict=True)]
+        known = openings(whole, least)
+        first: list[Taken | None] = []
+        rest: list[Taken] = []
+        for taken in whole:
+            parts = opening_of(taken)
+            opened = parts is not None and parts[0].shape in known
+            first.append(parts[0] if parts and opened else None)
+            rest.append(parts[1] if parts and opened else taken)
+        shapes = usual((taken.shape for taken in rest), least)
+        if not shapes:
+            raise ConfigError(
+                f"no answer occurs {least} times", hint="give more traces, or train another kind"
+            )
+        labels = [taken.shape if taken.shape in shapes else OTHER for taken in rest]
+        taught = [(t, s) for t, s in zip(rest, scenes, strict=True) if t.shape in shapes]
+        taught += [(t, s) for t, s in zip(first, scenes, strict=True) if t is not None]
+        return cls(
+            rows, scenes, labels, [t.shape if t else "" for t in first], _learn_slots(taught)
+        )
+
+    def right(self, i: int, label: str) -> bool:
+        """Say whether a label, put in place of row i's own, had led to the same answer."""
+        if label == OTHER:
+            return False
+        made = made_of(self.openings[i], label, self.slots, self.scenes[i])
+        return made is not None and agree(self.rows[i].answer, made)
+
+
+def made_of(
+    opening: str, shape: str, slots: Mapping[str, Any], scene: Scene, call_id: str = "call_0"
+) -> Message | None:
+    """Return the answer of a shape in a scene, an opening before it if it says something."""
+    made = make(shape, slots[shape], scene, call_id)
+    if made is None or not opening or not _says(shape):
+        return made
+    first = make(opening, slots[opening], scene)
+    return first and {**made, "content": f"{first['content']} {made['content']}"}
+
+
+def _says(label: str) -> bool:
+    return label.startswith('{"say":')
+
+
+def _learn_slots(taught: Sequence[tuple[Taken, Scene]]) -> dict[str, list[list[list[Any]]]]:
     values: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
     where: dict[str, list[Scene]] = defaultdict(list)
-    for one, scene in zip(taken, scenes, strict=True):
-        if one.shape in known:
-            values[one.shape].append(one.values)
-            where[one.shape].append(scene)
-    return {shape: learn(values[shape], where[shape]) for shape in known}
+    for taken, scene in taught:
+        values[taken.shape].append(taken.values)
+        where[taken.shape].append(scene)
+    return {shape: learn(values[shape], where[shape]) for shape in values}
 
 
 def labelled(texts: Sequence[str], labels: Sequence[str], teacher: str = "rules") -> list[Trace]:

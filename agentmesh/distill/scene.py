@@ -6,15 +6,27 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
+from itertools import combinations
 from typing import Any, NamedTuple
 
+from agentmesh.distill.ensemble import MARKS
 from agentmesh.distill.traces import Message
 
 TOKEN = re.compile(
     r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+|#?\w*\d[\w./:-]*\w|#?\d|[A-Z][\w'-]+(?: [A-Z][\w'-]+)*|\"[^\"]+\""
 )
 _FACT = re.compile(r"^([\w][\w.-]*): (.+?)(?: \[[a-z ]+\])?$", re.MULTILINE)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_NUMBER = re.compile(r"-?\d{1,9}(?:\.\d{1,4})?")
+_OPENING = re.compile(r"(?:^|[.!?,;:\n])\s*$")
 _LEAVES = 400
+_MARKS = 60
+_DATES = 4
+_DAYS = (0, 1, 7, 14, 30, 90)
+_SHORT = 16
+_TOGETHER = 6
+_NAME_WORDS = 4
 
 
 class Source(NamedTuple):
@@ -36,6 +48,7 @@ class Scene:
     earlier: tuple[str, ...]
     values: Mapping[Source, Any]
     places: Mapping[str, tuple[Source, ...]] = field(repr=False)
+    answered: bool = False
 
     def sources(self, value: Any) -> tuple[Source, ...]:
         """Return where a value stands in the prompt."""
@@ -43,13 +56,44 @@ class Scene:
 
     def text(self) -> str:
         """Return the prompt as a classifier reads it: the words, what was done, what came of it."""
-        states = [
-            f"got_{s.key}_{v}".replace(" ", "_")
-            for s, v in self.values.items()
-            if s.kind == "result" and isinstance(v, str | bool) and _is_state(v)
-        ]
+        first = "later_answer" if self.answered else "first_answer"
+        known = list(self._facts())
         marks = [f"did_{name}" for name in self.done] + [f"had_{name}" for name in self.earlier]
-        return " ".join([self.asked, f"steps_{len(self.done)}", *marks, *states[:40]])
+        marks += [first, f"steps_{len(self.done)}", "_".join([first, *known[:_TOGETHER]])]
+        marks += [f"know_{key}" for key in known]
+        told = ["told", *self._results()]
+        return MARKS.join([self.asked.replace(MARKS, " "), " ".join(marks), " ".join(told)])
+
+    def _facts(self) -> Iterator[str]:
+        """Yield what is known before anybody speaks: that there is a fact, and a short one's value."""
+        for source, value in self.values.items():
+            if source.kind == "fact" and "/" not in source.key:
+                yield _word(source.key)
+                if isinstance(value, str) and len(value) <= _SHORT and value.isalpha():
+                    yield _word(f"{source.key}_{value}")
+
+    def _results(self) -> list[str]:
+        """Return what tools told, as words: states, sizes of numbers, how dates lie to each other."""
+        marks: list[str] = []
+        dates: list[tuple[str, date]] = []
+        for source, value in self.values.items():
+            if source.kind != "result":
+                continue
+            if isinstance(value, str | bool) and _is_state(value):
+                marks.append(_word(f"got_{source.key}_{value}"))
+            elif (number := _number(value)) is not None:
+                marks.append(_word(f"size_{source.key}_{_size(number)}"))
+            elif (day := _day(value)) is not None:
+                dates.append((source.key, day))
+            else:
+                marks.append(_word(f"got_{source.key}"))
+        near = sorted(dates, key=lambda item: (item[0].count("/"), item[0]))[:_DATES]
+        for (one, first), (other, second) in combinations(near, 2):
+            apart = (second - first).days
+            sign = "after" if apart > 0 else "before" if apart < 0 else "on"
+            step = sum(abs(apart) > edge for edge in _DAYS)
+            marks += [_word(f"{other}_{sign}_{one}"), _word(f"{other}_{sign}_{one}_{step}")]
+        return marks[:_MARKS]
 
 
 def scene_of(messages: Sequence[Message]) -> Scene:
@@ -64,7 +108,8 @@ def scene_of(messages: Sequence[Message]) -> Scene:
     for i, message in enumerate(messages):
         text = str(message.get("content") or "")
         if message["role"] == "system":
-            values.update((Source("fact", m[1]), _value(m[2])) for m in _FACT.finditer(text))
+            for match in _FACT.finditer(text):
+                values.update(_fact(match[1], _value(match[2])))
         elif message["role"] == "user":
             values.update(_tokens("said", text))
         elif message["role"] == "assistant":
@@ -80,7 +125,16 @@ def scene_of(messages: Sequence[Message]) -> Scene:
     for source, value in values.items():
         places.setdefault(_plain(value), []).append(source)
     found = {value: tuple(sorted(sources, key=rank)) for value, sources in places.items()}
-    return Scene(asked, tuple(done), tuple(dict.fromkeys(earlier)), values, found)
+    answered = any(m["role"] == "assistant" and m.get("content") for m in messages)
+    return Scene(asked, tuple(done), tuple(dict.fromkeys(earlier)), values, found, answered)
+
+
+def _fact(key: str, value: Any) -> Iterator[tuple[Source, Any]]:
+    """Yield a fact, and the words of one that has several: a first name is part of a name."""
+    yield Source("fact", key), value
+    words = value.split() if isinstance(value, str) else []
+    if 1 < len(words) <= _NAME_WORDS:
+        yield from ((Source("fact", f"{key}/{i}"), word) for i, word in enumerate(words))
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -108,6 +162,8 @@ def _tokens(kind: str, text: str) -> Iterator[tuple[Source, Any]]:
     seen: dict[str, int] = {}
     for match in TOKEN.finditer(text):
         token = match[0].strip('"')
+        if token.isalpha() and _OPENING.search(text, 0, match.start()):
+            continue  # a capital letter that only begins a sentence
         shape = form(token)
         seen[shape] = seen.get(shape, -1) + 1
         yield Source(kind, f"{shape}@{seen[shape]}"), token
@@ -131,6 +187,32 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        return None
+    return float(value)
+
+
+def _size(number: float) -> str:
+    """Return a number's order of magnitude: 0, or how many digits it has before the point."""
+    return "0" if number == 0 else f"{'m' if number < 0 else ''}{len(str(int(abs(number))))}"
+
+
+def _day(value: Any) -> date | None:
+    if not isinstance(value, str) or not _DATE.fullmatch(value[:10]):
+        return None
+    try:
+        return date.fromisoformat(value[:10])
+    except ValueError:
+        return None
+
+
+def _word(text: str) -> str:
+    return re.sub(r"\W+", "_", text)
 
 
 def _is_state(value: Any) -> bool:

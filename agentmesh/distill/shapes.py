@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from agentmesh.distill.scene import Scene, Source, leaves, rank
 from agentmesh.distill.traces import Message
 
 _SLOT = re.compile(r"\{(\d+)\}")
+_OPENING = re.compile(r"([^.!?,:]{2,40}[,:!]) (?=\S)")
 _WORDS = re.compile(r"\{\d+\}|[^{}]+|[{}]")
 _SOURCES = 4
 """Sources that a slot remembers."""
@@ -34,7 +35,7 @@ def take(answer: Message, scene: Scene) -> Taken:
     calls = answer.get("tool_calls") or ()
     if not calls:
         return _take_text(str(answer.get("content") or ""), scene)
-    names: list[list[Any]] = []
+    plan: list[list[Any]] = []
     values: list[Any] = []
     for call in calls:
         try:
@@ -42,10 +43,12 @@ def take(answer: Message, scene: Scene) -> Taken:
         except ValueError:
             arguments = {}
         found = sorted(leaves(arguments))
-        names.append([call["function"]["name"], [path for path, _ in found]])
-        values += [value for _, value in found]
+        copied = [(path, value) for path, value in found if path and scene.sources(value)]
+        fixed = [[path, value] for path, value in found if path and not scene.sources(value)]
+        plan.append([call["function"]["name"], [path for path, _ in copied], fixed])
+        values += [value for _, value in copied]
     said = str(answer.get("content") or "")
-    return Taken(canonical.dumps({"calls": names, "said": said}), tuple(values))
+    return Taken(canonical.dumps({"calls": plan, "said": said}), tuple(values))
 
 
 def _take_text(text: str, scene: Scene) -> Taken:
@@ -74,6 +77,28 @@ def _take_text(text: str, scene: Scene) -> Taken:
         at = end
     parts.append(_guard(text[at:]))
     return Taken(canonical.dumps({"say": "".join(parts)}), tuple(values))
+
+
+def opening_of(taken: Taken) -> tuple[Taken, Taken] | None:
+    """Return the first clause of a said answer and what follows it, or None where it has none."""
+    plan = canonical.loads(taken.shape)
+    match = _OPENING.match(plan.get("say", ""))
+    if match is None:
+        return None
+    first, rest = match[1], plan["say"][match.end() :]
+    n = len(_SLOT.findall(first))
+    rest = _SLOT.sub(lambda slot: f"{{{int(slot[1]) - n}}}", rest)
+    shapes = (canonical.dumps({"say": text}) for text in (first, rest))
+    return Taken(next(shapes), taken.values[:n]), Taken(next(shapes), taken.values[n:])
+
+
+def openings(taken: Iterable[Taken], least: int) -> set[str]:
+    """Return the first clauses that stand before at least `least` different answers."""
+    rests: dict[str, set[str]] = defaultdict(set)
+    for one in taken:
+        if parts := opening_of(one):
+            rests[parts[0].shape].add(parts[1].shape)
+    return {first for first, after in rests.items() if len(after) >= least}
 
 
 def _guard(text: str) -> str:
@@ -115,8 +140,9 @@ def make(
         )
         return {"role": "assistant", "content": "".join(parts).replace("{\u200b", "{")}
     calls, at = [], 0
-    for number, (name, paths) in enumerate(plan["calls"]):
+    for number, (name, paths, fixed) in enumerate(plan["calls"]):
         filled = dict(zip(paths, values[at : at + len(paths)], strict=True))
+        filled |= dict(fixed)
         at += len(paths)
         arguments = json.dumps(build(filled), ensure_ascii=False)
         function = {"name": name, "arguments": arguments}
