@@ -13,25 +13,22 @@ A call whose cost nobody told (a stream that was cut, a timeout) counts as what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import Connection
 
-from agentmesh import canonical
-from agentmesh.economy.usage import Usage
 from agentmesh.errors import BudgetError, ConfigError
-from agentmesh.memory.tables import calls, sessions
+from agentmesh.spending import Scope, Spending, Sum, day
 
 if TYPE_CHECKING:
     from agentmesh.economy.prices import PriceBook
+    from agentmesh.economy.usage import Usage
     from agentmesh.memory import Memory
     from agentmesh.tiers import Tier
 
-Scope = Literal["turn", "session", "user", "day"]
 SCOPES: tuple[Scope, ...] = ("turn", "session", "user", "day")
 
 
@@ -75,10 +72,10 @@ class Budget:
 
 
 class Spender(NamedTuple):
-    """On whose account a call is made."""
+    """On whose account a call is made: `session` is the session's number."""
 
     user: str
-    session: str
+    session: int
     turn: int
 
 
@@ -118,11 +115,11 @@ class Budgets:
     def __init__(self, budget: Budget, agent: str, memory: Memory, prices: PriceBook) -> None:
         self._limits = budget.limits
         self.cheaper = budget.on_exceed == "cheaper"
-        self._agent = agent
         self._memory = memory
         self._prices = prices
+        self._spending = Spending(memory, agent, prices)
         self._lock = Lock()
-        self._held: dict[Account, tuple[Spender, int]] = {}
+        self._held: dict[Account, tuple[frozenset[Sum], int]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._limits)
@@ -137,14 +134,13 @@ class Budgets:
             return
         cost = self._prices.cost(tier.model_name, planned) or 0
         with self._lock:
-            spent = self._memory.database.read(lambda c: self._spent(c, who))
+            sums = {scope: self._sum(scope, who) for scope in self._limits}
+            spent = self._memory.database.read(lambda c: self._spent(c, sums))
             for scope, limit in self._limits.items():
-                held = sum(
-                    micro for other, micro in self._held.values() if _same(scope, who, other)
-                )
+                held = sum(micro for other, micro in self._held.values() if sums[scope] in other)
                 if spent[scope] + held + cost > limit:
                     raise _exceeded(scope, spent[scope], held, cost, limit, tier.name)
-            self._held[account] = who, cost
+            self._held[account] = frozenset(sums.values()), cost
 
     def release(self, account: Account) -> None:
         """End a reservation, if there is one."""
@@ -152,43 +148,17 @@ class Budgets:
             with self._lock:
                 self._held.pop(account, None)
 
-    def _spent(self, connection: Connection, who: Spender) -> dict[Scope, int]:
-        """Return what the ledger holds for each scope with a limit, summed by the database."""
-        found: dict[Scope, int] = {}
-        for scope in self._limits:
-            known, untold = connection.execute(
-                select(
-                    func.coalesce(func.sum(calls.c.cost), 0),
-                    func.count() - func.count(calls.c.cost),
-                )
-                .select_from(calls.join(sessions, sessions.c.id == calls.c.session_id))
-                .where(*self._of(scope, who))
-            ).one()
-            found[scope] = int(known) + (self._untold(connection, scope, who) if untold else 0)
-        return found
+    def _spent(self, connection: Connection, sums: Mapping[Scope, Sum]) -> dict[Scope, int]:
+        """Return what the ledger holds for each scope with a limit."""
+        self._spending.advance(connection)
+        return {scope: self._spending.spent(connection, one) for scope, one in sums.items()}
 
-    def _untold(self, connection: Connection, scope: Scope, who: Spender) -> int:
-        """Return what was expected of the calls whose cost nobody told: few rows, if any."""
-        rows = connection.execute(
-            select(calls.c.model, calls.c.planned)
-            .select_from(calls.join(sessions, sessions.c.id == calls.c.session_id))
-            .where(calls.c.cost.is_(None), *self._of(scope, who))
-        )
-        usages = ((row.model, Usage(**canonical.loads(row.planned))) for row in rows)
-        return sum(self._prices.cost(model, usage) or 0 for model, usage in usages)
-
-    def _of(self, scope: Scope, who: Spender) -> Sequence[ColumnElement[bool]]:
-        tenant = sessions.c.tenant == self._memory.tenant
+    def _sum(self, scope: Scope, who: Spender) -> Sum:
         if scope == "day":
-            today = datetime.fromtimestamp(self._memory.clock(), UTC).replace(
-                hour=0, minute=0, second=0, microsecond=0
-            )
-            since = calls.c.started_at >= today.timestamp()
-            return tenant, calls.c.agent == self._agent, since
+            return Sum("day", day(self._memory.clock()))
         if scope == "user":
-            return tenant, sessions.c.user == who.user, calls.c.agent == self._agent
-        session = tenant, sessions.c.name == who.session
-        return session if scope == "session" else (*session, calls.c.turn == who.turn)
+            return Sum("user", who.user)
+        return Sum(scope, who.session, who.turn if scope == "turn" else 0)
 
 
 def check_prices(budget: Budget, tiers: Sequence[Tier], prices: PriceBook) -> None:
@@ -200,15 +170,6 @@ def check_prices(budget: Budget, tiers: Sequence[Tier], prices: PriceBook) -> No
                 f" {tier.model_name!r} is unknown",
                 hint="give the tier a price=Price(input, output)",
             )
-
-
-def _same(scope: Scope, one: Spender, two: Spender) -> bool:
-    """Say whether two calls count against the same limit."""
-    if scope == "day":
-        return True
-    if scope == "user":
-        return one.user == two.user
-    return one.session == two.session and (scope == "session" or one.turn == two.turn)
 
 
 def _exceeded(scope: Scope, spent: int, held: int, cost: int, limit: int, tier: str) -> BudgetError:

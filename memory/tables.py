@@ -171,6 +171,7 @@ calls = Table(
     Column("started_at", Float, nullable=False),
     Column("latency_s", Float, nullable=False),
     Index("ix_calls_session_id_turn", "session_id", "turn"),
+    Index("ix_calls_tenant_started_at", "tenant", "started_at"),
 )
 """The ledger: one row per model call that was made, whatever came of it."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.economy.bills import bill
+from benchmarks.economy.budget import checks
 from benchmarks.economy.fuzz import fuzz
 from benchmarks.economy.overhead import overhead
 from benchmarks.economy.peer import compare, missing
@@ -18,7 +19,7 @@ from benchmarks.economy.speed import audit_once, repeat, write_requests
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 MODELS = ("anthropic:claude-opus-5-5", "openai:gpt-6.1-sol", "openai:gpt-4.1")
-MEASURES = ("overhead", "bills", "peer", "speed", "fuzz")
+MEASURES = ("overhead", "bills", "peer", "speed", "fuzz", "budget")
 
 
 def main() -> int:
@@ -45,6 +46,8 @@ def main() -> int:
             print(f"skipping {measure}: no recorded conversations in {folder}", file=sys.stderr)
         elif measure == "overhead":
             found[measure] = overhead()
+        elif measure == "budget":
+            found[measure] = checks()
         elif measure == "bills":
             found[measure] = _bills(folder)
         elif measure == "peer" and missing():
