@@ -391,6 +391,7 @@ class Calls:
         request_id: str = "",
     ) -> None:
         planned, prompt = attempt.planned, attempt.ready.prompt
+        why = {"ttl": prompt.marks.why} if prompt.marks.why else {}
         job.turn.record(
             Call(
                 user=job.state["user"],
@@ -405,7 +406,7 @@ class Calls:
                 tail=prompt.tail,
                 marks=call_marks(prompt.marks, attempt.ready.view),
                 prompt_sha=attempt.sha,
-                decision=job.state["decision"],
+                decision={**job.state["decision"], **why},
                 planned={name: tokens for name, tokens in asdict(planned).items() if tokens},
                 usage=usage,
                 cost=cost,

@@ -70,11 +70,12 @@ class Entry:
 class Marks:
     """Where cache breakpoints stand: at the end of segments (by name) and of entries (by seq).
 
-    The name `tools` marks the end of the tool list.
+    The name `tools` marks the end of the tool list; `why` tells what the long ones are for.
     """
 
     segments: Mapping[str, Ttl] = field(default_factory=dict)
     entries: Mapping[int, Ttl] = field(default_factory=dict)
+    why: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ class View:
     shown: list[Entry] = field(default_factory=list)
     seen: dict[Any, int] = field(default_factory=dict)
     anchors: dict[str, int] = field(default_factory=dict)
+    times: dict[str, list[float]] = field(default_factory=dict)
     prefix: PrefixHash | None = None
 
     def grow(self, record: Record) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from sqlalchemy import Connection, func, insert, select
 
 from agentmesh import canonical
-from agentmesh.economy.planner import place_marks
+from agentmesh.economy.planner import plan
 from agentmesh.economy.semantics import semantics
 from agentmesh.economy.tokens import count
 from agentmesh.errors import ConfigError, CorruptError, InputError, StoreError
@@ -30,11 +30,12 @@ from agentmesh.memory.epochs import (
 )
 from agentmesh.memory.ledger import Call
 from agentmesh.memory.render import marks_text, prompt_sha, render
+from agentmesh.memory.rhythm import remember
 from agentmesh.memory.sessions import Record, View
 from agentmesh.memory.tables import calls, epochs, layers
 from agentmesh.memory.twins import twin
 from agentmesh.memory.views import View as Scope
-from agentmesh.prompt import Entry, Prompt, Segment, ToolSpec
+from agentmesh.prompt import Entry, Marks, Prompt, Segment, ToolSpec
 
 if TYPE_CHECKING:
     from agentmesh.memory.memory import Memory
@@ -147,6 +148,8 @@ class Turn:
         self._calls.append(call)
         if call.usage.input and call.head:
             self.view.anchors[call.model] = call.head
+            remember(self.view.times, call.model, call.started_at)
+            self._memory.rhythm.note(self.epoch.shared, call.model, call.started_at)
 
     def recall(self, core: Core) -> Epoch:
         """Open the session's first epoch, continue its current one, or begin one on a deploy."""
@@ -154,6 +157,9 @@ class Turn:
         if view.epoch is None or view.epoch.shared != core.layers:
             reason: Reason = "deploy" if view.epoch else "first"
             self.begin_epoch(core, reason)
+        memory = self._memory
+        if memory.rhythm.stale(core.layers, now := memory.clock()):
+            memory.database.read(lambda c: memory.rhythm.look(c, core.layers, now))
         return self.epoch
 
     def begin_epoch(
@@ -202,19 +208,23 @@ class Turn:
     ) -> Prompt:
         """Return the prompt of the turn so far for a model, its breakpoints placed.
 
-        `scope` is what the model may see; everything, if it is left out.
+        How long each part is to be cached follows from the pauses that this session, and the
+        users of the shared layers, have shown. `scope` is what the model may see; everything, if
+        it is left out.
         """
         view, epoch = self.view, self.frozen(scope)
         shown: Sequence[Entry] = view.shown
         if scope is not None and not scope.whole:
             shown = scope.entries(shown, self.number)
-        marks = (
-            place_marks(epoch.tokens, shown, semantics(model), anchor=view.anchors.get(model))
-            if cache
-            else None
-        )
+        marks = self._marks(model, epoch, shown) if cache else None
         key = canonical.sha("".join(sha for _, sha in epoch.shared))[:32]
         return render(epoch, shown, tail=canonical.clean(tail), marks=marks, key=key)
+
+    def _marks(self, model: str, epoch: Epoch, shown: Sequence[Entry]) -> Marks:
+        memory, view = self._memory, self.view
+        gaps = memory.rhythm.gaps(epoch.shared, model, view.times, memory.clock())
+        anchor = view.anchors.get(model)
+        return plan(epoch.tokens, shown, semantics(model), anchor=anchor, gaps=gaps).marks
 
     def sha(self, prompt: Prompt, scope: Scope | None = None) -> str:
         """Return the SHA-256 of a prompt that this turn made; quick before more is added."""

@@ -69,7 +69,10 @@ class Shortfall:
 
 @dataclass(frozen=True, slots=True)
 class Gaps:
-    """Seconds that passed between uses of a prefix, as observed: the shared layers', a session's."""
+    """Seconds that passed between uses of a prefix, as observed: the shared layers', a session's.
+
+    The pause that ends with the call at hand is one of them.
+    """
 
     shared: Sequence[float] = ()
     session: Sequence[float] = ()
@@ -135,12 +138,16 @@ def plan(
     segments = [place for place in frozen if _markable_layer(place, semantics)]
     base = frozen[-1].tokens if frozen else 0
     places = _choose(segments, _log_places(base, entries, semantics, anchor), semantics)
-    ttls = _ttls(places, gaps, semantics, total) if gaps else [ttl] * len(places)
+    ttls, why = [ttl] * len(places), ""
     if semantics.long_ttl_s is None:
         ttls = ["short"] * len(places)
+    elif gaps is not None:
+        shown = sum(entry.kind == "assistant" for entry in entries) + 1
+        ttls, why = _ttls(places, gaps, semantics, shown)
     marks = Marks(
         {p.at: t for p, t in zip(places, ttls, strict=True) if isinstance(p.at, str)},
         {p.at: t for p, t in zip(places, ttls, strict=True) if isinstance(p.at, int)},
+        why,
     )
     return Plan(marks, tuple(places), shortfall)
 
@@ -214,31 +221,66 @@ def _choose(segments: Sequence[Place], log: _Log, semantics: CacheSemantics) -> 
     return sorted(chosen, key=lambda place: (isinstance(place.at, int), place.tokens, place.at))
 
 
-def _ttls(places: Sequence[Place], gaps: Gaps, semantics: CacheSemantics, total: int) -> list[Ttl]:
-    """Return the cheapest times to live; a longer one must stand before a shorter one.
+def _ttls(
+    places: Sequence[Place], gaps: Gaps, semantics: CacheSemantics, shown: int
+) -> tuple[list[Ttl], str]:
+    """Return the cheapest times to live, and why; a longer one must stand before a shorter one.
 
     All entries get the same one: a vendor's request may show two entries in another order.
+    `shown` is how many calls the visible log tells of, over which its tokens were written.
     """
     layers = sum(isinstance(place.at, str) for place in places)
     options = [*range(layers + 1), *([len(places)] if len(places) > layers else [])]
     sizes = [p.tokens - q for p, q in zip(places, [0, *(p.tokens for p in places)], strict=False)]
 
+    def price(place: Place, ttl: Ttl) -> Decimal:
+        seen = gaps.shared if place.at in SHARED else gaps.session
+        grown = shown if isinstance(place.at, int) else None
+        return per_use(semantics, seen, ttl, grown=grown)
+
+    each = [
+        (size * price(place, "short"), size * price(place, "long"))
+        for place, size in zip(places, sizes, strict=True)
+    ]
+
     def cost(longs: int) -> Decimal:
-        spent = Decimal(0)
-        for number, (place, size) in enumerate(zip(places, sizes, strict=True)):
-            seen = gaps.shared if place.at in SHARED else gaps.session
-            spent += size * per_use(semantics, seen, "long" if number < longs else "short")
-        return spent
+        return sum((each[n][n < longs] for n in range(len(each))), Decimal(0))
 
     longs = min(options, key=cost)
-    return ["long" if number < longs else "short" for number in range(len(places))]
+    ttls: list[Ttl] = ["long" if number < longs else "short" for number in range(len(places))]
+    if not longs:
+        return ttls, ""
+    worth = f"{cost(longs):,.0f} tokens' price per call, {cost(0):,.0f} if none did"
+    upto = places[longs - 1].at if longs <= layers else "the log's end"
+    return ttls, f"the long life up to {upto}: {_outlasting(gaps, semantics)}; {worth}"
 
 
-def per_use(semantics: CacheSemantics, gaps: Sequence[float], ttl: Ttl) -> Decimal:
+def _outlasting(gaps: Gaps, semantics: CacheSemantics) -> str:
+    """Return how many of the pauses outlast each time to live, in words."""
+    lives = semantics.ttl_s, semantics.long_ttl_s or semantics.ttl_s
+    told = (
+        f"of {len(seen)} pauses of {whose} {over[0]} outlast {lives[0]:.0f} s"
+        f" and {over[1]} {lives[1]:.0f} s"
+        for whose, seen in (("the shared layers", gaps.shared), ("the session", gaps.session))
+        for over in [[sum(gap >= life for gap in seen) for life in lives]]
+    )
+    return ", ".join(told)
+
+
+def per_use(
+    semantics: CacheSemantics, gaps: Sequence[float], ttl: Ttl, *, grown: int | None = None
+) -> Decimal:
     """Return what one token of a prefix costs per use, as a multiple of fresh input.
 
-    A use within the time to live reads and prolongs it, any other writes it again. With no gap
-    observed, every use is taken to be the first.
+    The first use writes it. A later one within the time to live reads and prolongs it, any other
+    writes it again. With no gap observed, every use is taken to be the first.
+
+    Args:
+        semantics: the model's cache rules.
+        gaps: seconds before each use but the first.
+        ttl: how long it is made to live.
+        grown: over how many calls a log has grown to what it is: at each, such a share of it is
+            written, and all of it then waits for the next call.
     """
     long = ttl == "long" and semantics.long_ttl_s is not None
     lives = semantics.long_ttl_s if long else semantics.ttl_s
@@ -246,7 +288,10 @@ def per_use(semantics: CacheSemantics, gaps: Sequence[float], ttl: Ttl) -> Decim
     if not gaps:
         return write
     hits = Decimal(sum(gap < (lives or 0) for gap in gaps)) / len(gaps)
-    return hits * semantics.read_multiplier + (1 - hits) * write
+    later = hits * semantics.read_multiplier + (1 - hits) * write
+    if grown is not None:
+        return write / grown + later
+    return (write + len(gaps) * later) / (len(gaps) + 1)
 
 
 def _shortfall(frozen: Sequence[Place], total: int, semantics: CacheSemantics) -> Shortfall | None:

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from decimal import Decimal
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentmesh.economy.billing import Block, PrefixCache
 from agentmesh.economy.planner import (
     Gaps,
     Plan,
@@ -127,11 +130,65 @@ def test_gaps_are_seen_per_session_and_over_all_of_them():
     assert Gaps.between([]) == Gaps()
 
 
-def test_per_use_is_read_when_it_lives_and_a_write_when_it_does_not():
-    assert per_use(OPUS, [10.0], "short") == OPUS.read_multiplier
-    assert per_use(OPUS, [301.0], "short") == OPUS.write_multiplier
-    assert per_use(OPUS, [301.0], "long") == OPUS.read_multiplier
-    assert per_use(OPUS, (), "long") == OPUS.long_write_multiplier
+def test_per_use_counts_the_first_write_and_each_later_one():
+    read, write, long = OPUS.read_multiplier, OPUS.write_multiplier, OPUS.long_write_multiplier
+    assert per_use(OPUS, [10.0], "short") == (write + read) / 2
+    assert per_use(OPUS, [301.0], "short") == write
+    assert per_use(OPUS, [301.0], "long") == (long + read) / 2
+    assert per_use(OPUS, (), "long") == long
+    assert per_use(OPUS, [10.0, 20.0], "short", grown=4) == write / 4 + read
+
+
+def replayed(rules, times, ttl, tokens=2_000):
+    """Return what a vendor charges for one prefix used at these times, in fresh tokens."""
+    clock = [0.0]
+    cache = PrefixCache(rules, clock=lambda: clock[0])
+    cost = Decimal(0)
+    for now in times:
+        clock[0] = now
+        lookup = cache.look_up([Block(b"prefix", tokens, ttl, 1)])
+        cache.begin(lookup)
+        used = lookup.usage
+        cost += used.read * rules.read_multiplier + used.write * rules.write_multiplier
+        cost += used.write_long * rules.long_write_multiplier
+    return cost
+
+
+pauses = st.lists(
+    st.sampled_from([0.5, 30.0, 299.0, 301.0, 900.0, 1_799.0, 1_801.0, 3_700.0, 50_000.0])
+    | st.floats(0.1, 90_000),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(rules=st.sampled_from((OPUS, GPT)), gaps=pauses)
+def test_the_chosen_life_is_the_cheaper_one_when_the_trace_is_replayed(rules, gaps):
+    times = list(accumulate(gaps, initial=0.0))
+    bills = {ttl: replayed(rules, times, ttl) for ttl in ("short", "long")}
+    gaps = [b - a for a, b in pairwise(times)]  # as a clock shows them
+    costs = {ttl: per_use(rules, gaps, ttl) * len(times) * 2_000 for ttl in bills}
+    assert {ttl: round(cost, 6) for ttl, cost in costs.items()} == bills
+    made = plan((("core", 2_000),), [entry(1)], rules, gaps=Gaps(shared=gaps))
+    assert bills[made.marks.segments["core"]] == min(bills.values())
+
+
+def test_a_long_life_says_why_and_a_short_one_needs_no_reason():
+    log = [entry(1, tokens=900)]
+    assert plan(LAYERS, log, OPUS, gaps=Gaps([20.0] * 9, [30.0] * 9)).marks.why == ""
+    why = plan(LAYERS, log, OPUS, gaps=Gaps([900.0] * 9, [20.0] * 9)).marks.why
+    assert why.startswith("the long life up to core: of 9 pauses of the shared layers 9 outlast")
+    assert "of 9 pauses of the session 0 outlast 300 s" in why
+
+
+def test_the_log_lives_long_only_if_what_it_keeps_is_worth_what_it_adds():
+    """One pause in twelve outlasts the short life: a long log is kept, a young one is not."""
+    gaps = Gaps([5.0] * 12, [5.0] * 11 + [900.0])
+    said = [entry(1), entry(2, "assistant")]
+    young = plan(LAYERS, [*said, entry(3, tokens=2_000)], OPUS, gaps=gaps)
+    assert young.marks.entries == {3: "short"}
+    log = [entry(n, ("user", "assistant")[n % 2], tokens=500) for n in range(1, 40)]
+    assert set(plan(LAYERS, log, OPUS, gaps=gaps).marks.entries.values()) == {"long"}
 
 
 def test_a_prefix_just_below_the_minimum_is_reported_with_what_it_costs():
