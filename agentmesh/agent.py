@@ -14,16 +14,15 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import merge_configs
 from langchain_core.tools import BaseTool
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphRecursionError
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command
 
+from agentmesh.approvals import check_decisions
 from agentmesh.budgets import Budget, check_prices
 from agentmesh.economy.semantics import known as known_model
-from agentmesh.errors import ConfigError, InputError, TurnError
+from agentmesh.errors import ConfigError, TurnError
 from agentmesh.graph import build, check_text
-from agentmesh.hands import check_decisions
 from agentmesh.memory import Core, Memory
 from agentmesh.memory.compaction import Compaction
 from agentmesh.parts import Parts
@@ -31,7 +30,7 @@ from agentmesh.reply import Reply
 from agentmesh.rolling import recall_tool
 from agentmesh.routing import Check, Router, default_checks
 from agentmesh.tiers import Tier, check_tiers
-from agentmesh.tools import Catalogue, catalogue
+from agentmesh.tools import Catalogue, Pins, catalogue
 
 if TYPE_CHECKING:
     from agentmesh.keeping import Action, Keeping
@@ -91,8 +90,9 @@ class Agent:
         compaction: how a long log is kept short; None lets it grow. With it the agent has a tool
             `recall` that finds what was cut, word for word.
         learning: what may be learned about a user from a finished turn; nothing if left out.
-        checkpointer: a LangGraph saver, for interrupts that outlive the process and for Studio;
-            the journal in `memory` does not need one.
+        pins: the definitions of tools that a person has seen; a changed one asks again.
+        checkpointer: a LangGraph saver, for Studio and LangGraph's own interfaces; `resume` does
+            without one, in any process, because the journal in `memory` knows what was asked.
         telemetry: records turns, calls and tools with OpenTelemetry, see `agentmesh.telemetry`.
         max_input_chars: the longest message that is accepted.
         max_steps: model calls that one turn may take.
@@ -116,6 +116,7 @@ class Agent:
         tail: Callable[[], str] | None = None,
         compaction: Compaction | None = COMPACTION,
         learning: Learning | None = None,
+        pins: Pins | None = None,
         checkpointer: BaseCheckpointSaver[Any] | None = None,
         telemetry: Telemetry | None = None,
         max_input_chars: int = MAX_INPUT_CHARS,
@@ -135,8 +136,10 @@ class Agent:
                 f"the model of tier {dumb[0]!r} cannot call tools", hint="leave tools out, or it"
             )
         _check_callers(known, [tier.name for tier in checked])
+        if pins is not None:
+            known = pins.hold(known)
         if compaction is not None and not dumb and "recall" not in known:
-            known = catalogue([*known, recall_tool(kept)])
+            known = catalogue([*known, recall_tool(kept)]).showing(known.shown)
         self._parts = Parts(
             name=name,
             core=Core(known.specs, f"{instructions.strip()}\n\n{STANDING}"),
@@ -152,6 +155,7 @@ class Agent:
             tail=tail or (lambda: ""),
             compaction=compaction,
             learning=learning,
+            pins=pins,
             max_input_chars=max_input_chars,
             deadline_s=deadline_s,
         )
@@ -169,12 +173,7 @@ class Agent:
         self._telemetry = telemetry
         if telemetry is not None:
             telemetry.know(self._parts.prices)
-        self._own_saver = (
-            InMemorySaver() if checkpointer is None and self._parts.approvals else None
-        )
-        self.graph: CompiledStateGraph[Any, Any] = build(
-            self._parts, checkpointer or self._own_saver
-        )
+        self.graph: CompiledStateGraph[Any, Any] = build(self._parts, checkpointer)
 
     @property
     def name(self) -> str:
@@ -256,27 +255,23 @@ class Agent:
         *,
         session: str,
         user: str = "anonymous",
+        by: str = "",
         config: RunnableConfig | None = None,
     ) -> Reply:
         """Go on with a turn that waits for a person, or that a crash cut short.
 
         Args:
             answer: `True` or `False`, `approve`, `edit`, `reject` or `respond`, or one decision
-                for each call as LangGraph's interfaces send them; None after a crash.
+                for each call as LangGraph's interfaces send them; None after a crash, or to
+                be asked again.
             session: whose turn it is.
             user: whose session it is.
+            by: who answers, for the record; the user if left out.
             config: as in `invoke`.
         """
-        run = self._run_again(user, session, config)
+        run = self._run_again(user, session, by, answer, config)
         with self._turn(run):
-            waiting = self._waiting(run)
-            if not waiting:
-                output = self.graph.invoke(run.input, run.config, version="v2")
-                if answer is None or not output.interrupts:
-                    return self._reply(run, output.value, output.interrupts)
-                waiting = list(output.interrupts)
-            _check_answer(answer, waiting)
-            output = self.graph.invoke(Command(resume=answer), run.config, version="v2")
+            output = self.graph.invoke(self._resumption(run, answer), run.config, version="v2")
             return self._reply(run, output.value, output.interrupts)
 
     async def aresume(
@@ -285,19 +280,14 @@ class Agent:
         *,
         session: str,
         user: str = "anonymous",
+        by: str = "",
         config: RunnableConfig | None = None,
     ) -> Reply:
         """Go on with a turn as `resume` does, without blocking the event loop."""
-        run = self._run_again(user, session, config)
+        run = self._run_again(user, session, by, answer, config)
         with self._turn(run):
-            waiting = self._waiting(run)
-            if not waiting:
-                output = await self.graph.ainvoke(run.input, run.config, version="v2")
-                if answer is None or not output.interrupts:
-                    return self._reply(run, output.value, output.interrupts)
-                waiting = list(output.interrupts)
-            _check_answer(answer, waiting)
-            output = await self.graph.ainvoke(Command(resume=answer), run.config, version="v2")
+            given = self._resumption(run, answer)
+            output = await self.graph.ainvoke(given, run.config, version="v2")
             return self._reply(run, output.value, output.interrupts)
 
     def idle(self, now: float | None = None) -> list[Action]:
@@ -319,8 +309,20 @@ class Agent:
         given = {"messages": [HumanMessage(text)]}
         return self._configured(given, user, session or uuid.uuid4().hex, config)
 
-    def _run_again(self, user: str, session: str, config: RunnableConfig | None) -> _Run:
-        return self._configured({"resume": True}, user, session, config)
+    def _run_again(
+        self, user: str, session: str, by: str, answer: Any, config: RunnableConfig | None
+    ) -> _Run:
+        run = self._configured({"resume": True}, user, session, config)
+        run.config["configurable"] |= {"by": by or user, "answer": answer}
+        return run
+
+    def _resumption(self, run: _Run, answer: Any) -> Any:
+        """Return what the graph goes on with: a checkpointer's interrupt, or else the journal."""
+        waiting = self._waiting(run)
+        if not waiting or answer is None:
+            return run.input
+        _check_answer(answer, waiting)
+        return Command(resume=answer)
 
     def _configured(
         self, given: dict[str, Any], user: str, session: str, config: RunnableConfig | None
@@ -360,8 +362,6 @@ class Agent:
     def _reply(self, run: _Run, state: Any, interrupts: Sequence[Any]) -> Reply:
         messages = tuple(state.get("messages", ()))
         status = str(state.get("status", ""))
-        if self._own_saver is not None and not interrupts:
-            self._own_saver.delete_thread(run.config["configurable"]["thread_id"])
         return Reply(
             text="" if interrupts else _text(messages),
             messages=messages,
@@ -445,9 +445,5 @@ def _check_callers(known: Catalogue, tiers: Sequence[str]) -> None:
 def _check_answer(answer: Any, waiting: Sequence[Any]) -> None:
     for item in waiting:
         count = len(item.value.get("action_requests", ())) if isinstance(item.value, dict) else 0
-        if answer is None:
-            raise InputError(
-                f"{count} call(s) wait for a person's decision", hint="resume('approve', ...)"
-            )
         if count:
             check_decisions(answer, count)

@@ -24,7 +24,7 @@ from langgraph.graph.state import CompiledStateGraph
 
 from agentmesh.act import Act, step_of
 from agentmesh.errors import InputError, TurnError
-from agentmesh.hands import Hands
+from agentmesh.hands import Hands, ends_turn
 from agentmesh.learning import Learner
 from agentmesh.memory import Turn
 from agentmesh.parts import Parts
@@ -146,7 +146,13 @@ class Nodes:
             )
         messages, step, tier = rebuilt(turn)
         remove = RemoveMessage(id=REMOVE_ALL_MESSAGES)
-        return {**_begin(turn), "messages": [remove, *messages], "step": step, "tier": tier}
+        return {
+            **_begin(turn),
+            "messages": [remove, *messages],
+            "step": step,
+            "tier": tier,
+            "resume": bool(messages) and isinstance(messages[-1], AIMessage),
+        }
 
     def _escalated(
         self, turn: Turn, failures: Sequence[Failure], facts: list[TierFacts]
@@ -215,9 +221,21 @@ def rebuilt(turn: Turn) -> tuple[list[AnyMessage], int, str]:
                 ToolMessage(b["text"], tool_call_id=b["id"], name=b["name"]) for b in blocks
             ]
     done = [record.step for record in turn.records if record.kind == "assistant"]
-    pending = bool(messages) and isinstance(messages[-1], AIMessage)
+    last = next((m for m in reversed(messages) if isinstance(m, AIMessage)), None)
+    pending = last is not None and _pending(last, messages, turn)
+    if pending:  # the step's calls are run again: what is known of them is not repeated
+        del messages[messages.index(last) + 1 :]  # type: ignore[arg-type]  # it is one of them
     step = 0 if not done else done[-1] + (0 if pending else 1)
     return messages, step, ""
+
+
+def _pending(draft: AIMessage, messages: Sequence[AnyMessage], turn: Turn) -> bool:
+    """Say whether a draft's step is not over: a result is missing, or nothing was to follow it."""
+    answered = {m.tool_call_id for m in messages if isinstance(m, ToolMessage)}
+    if any(call["id"] not in answered for call in draft.tool_calls):
+        return True
+    step = max(record.step for record in turn.records if record.kind == "assistant")
+    return not draft.tool_calls or ends_turn(turn.records, step)
 
 
 def build(

@@ -10,33 +10,28 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
-from langgraph.errors import GraphBubbleUp, GraphInterrupt
+from langgraph.errors import GraphBubbleUp
 from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest
-from langgraph.types import interrupt
 
 from agentmesh import canonical
+from agentmesh.approvals import Approvals
 from agentmesh.errors import InputError
 from agentmesh.memory import Turn
+from agentmesh.memory.sessions import Record
 from agentmesh.parts import Parts
 from agentmesh.passages import cut_line, handle_of, keep
 from agentmesh.state import State
 from agentmesh.tools import (
     CallContext,
-    Declaration,
-    Label,
-    Permission,
     Result,
     arun_call,
     arun_once,
     keyed,
-    permitted,
     run_call,
     run_once,
     to_message,
 )
-
-DECISIONS = ["approve", "edit", "reject", "respond"]
 
 
 class TurnJournal:
@@ -113,6 +108,16 @@ def _block(call_id: str, name: str, text: str, *, error: bool) -> dict[str, Any]
     return {"type": "result", "id": call_id, "name": name, "text": text, "error": error}
 
 
+def ends_turn(records: list[Record], step: int) -> bool:
+    """Say whether a result of this step is the turn's last word."""
+    return any(
+        record.kind == "tool"
+        and record.step == step
+        and bool(canonical.loads(record.body).get("final"))
+        for record in records
+    )
+
+
 def _result(body: dict[str, Any]) -> Result:
     block = body["blocks"][0]
     return Result(block["text"], block["error"], final=bool(body.get("final")))
@@ -123,10 +128,11 @@ class Hands:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._approvals = Approvals(parts)
 
     def run(self, state: State, turn: Turn, config: RunnableConfig) -> dict[str, Any]:
         """Run the step's calls and log their results."""
-        draft, answered = self._approved(state, turn)
+        draft, answered = self._approved(state, turn, config)
         journal = TurnJournal(turn, self._parts, state["step"])
         if draft.tool_calls:
             keys = self._keys(draft, state, journal)
@@ -162,7 +168,7 @@ class Hands:
 
     async def arun(self, state: State, turn: Turn, config: RunnableConfig) -> dict[str, Any]:
         """Run the step's calls without blocking the event loop."""
-        draft, answered = self._approved(state, turn)
+        draft, answered = self._approved(state, turn, config)
         journal = TurnJournal(turn, self._parts, state["step"])
         if draft.tool_calls:
             keys = self._keys(draft, state, journal)
@@ -233,133 +239,42 @@ class Hands:
         return keys
 
     def _done(self, state: State, turn: Turn, answered: list[ToolMessage]) -> dict[str, Any]:
-        finals = [
-            record
-            for record in turn.records
-            if record.kind == "tool"
-            and record.step == state["step"]
-            and canonical.loads(record.body).get("final")
-        ]
         update: dict[str, Any] = {
             "messages": answered,
             "step": state["step"] + 1,
             "fence": turn.fence,
+            "resume": False,
         }
-        if finals:
+        if not answered or ends_turn(turn.records, state["step"]):
             update["status"] = "done"
         return update
 
-    def _approved(self, state: State, turn: Turn) -> tuple[AIMessage, list[ToolMessage]]:
-        """Return the draft with the calls that may run, and the answers to those that may not.
-
-        Asks a person first where a tool's declaration says so; nothing has run until then.
-        """
+    def _approved(
+        self, state: State, turn: Turn, config: RunnableConfig
+    ) -> tuple[AIMessage, list[ToolMessage]]:
+        """Return the draft with the calls that may run, and the answers to those that may not."""
         draft = state["messages"][-1]
         if not isinstance(draft, AIMessage):
             raise InputError("there is no draft with calls to run", hint="resume the session")
-        verdicts = self._verdicts(draft, turn)
-        asked = [call for call in draft.tool_calls if verdicts[str(call["id"])].verdict == "ask"]
-        decided = {
-            str(call["id"]): {"type": "reject", "message": f"Not allowed: {why.reason}."}
-            for call in draft.tool_calls
-            if (why := verdicts[str(call["id"])]).verdict == "deny"
+        decided = self._approvals.decided(draft, turn, state, config)
+        answered = {
+            block["id"]
+            for record in turn.records
+            if record.kind == "tool" and record.step == state["step"]
+            for block in record.entry.blocks
         }
-        if asked:
-            try:
-                answer = interrupt(_request(asked, verdicts, self._parts))
-            except GraphInterrupt:
-                turn.wait()
-                raise
-            answers = check_decisions(answer, len(asked))
-            decided |= {str(c["id"]): said for c, said in zip(asked, answers, strict=True)}
-        return self._apply(state, turn, draft, decided) if decided else (draft, [])
-
-    def _verdicts(self, draft: AIMessage, turn: Turn) -> dict[str, Permission]:
-        """Return for each call whether it may run: decided on labels, outside the model."""
-        stated, labels = self._parts.catalogue.declarations, self._labels(turn)
-        return {
-            str(call["id"]): permitted(stated[call["name"]], labels, call["args"])
-            for call in draft.tool_calls
-        }
-
-    def _labels(self, turn: Turn) -> list[Label]:
-        """Return the labels of all that the turn's model was shown.
-
-        A digest is worth as little as the least of what it may have been made from.
-        """
-        known = self._parts.catalogue.declarations
-        labels = [Label("user")]
-        for entry in turn.view.shown:
-            for block in entry.blocks:
-                if block["type"] == "result":
-                    stated = known.get(block["name"], Declaration(trust="untrusted"))
-                    labels.append(Label(stated.trust, stated.confidentiality))
-        if turn.epoch.digest:
-            labels += [Label(stated.trust, stated.confidentiality) for stated in known.values()]
-        return labels
-
-    def _apply(
-        self,
-        state: State,
-        turn: Turn,
-        draft: AIMessage,
-        decided: dict[str, dict[str, Any]],
-    ) -> tuple[AIMessage, list[ToolMessage]]:
-        """Log each decision; answer the calls that were refused, and keep the others."""
         calls, answers = [], []
         for call in draft.tool_calls:
             decision = decided.get(str(call["id"]), {"type": "approve"})
-            if str(call["id"]) in decided:
-                turn.add("approval", [], state["step"], call=str(call["id"]), decision=decision)
             if decision["type"] in ("reject", "respond"):
                 text = str(decision.get("message") or "A person refused this call.")
                 rejected = decision["type"] == "reject"
                 block = _block(str(call["id"]), call["name"], text, error=rejected)
-                turn.add("tool", [block], state["step"], key=f"refused {call['id']}")
+                if call["id"] not in answered:
+                    turn.add("tool", [block], state["step"], key=f"refused {call['id']}")
                 answers.append(ToolMessage(text, tool_call_id=str(call["id"]), name=call["name"]))
                 continue
             args = decision["edited_action"]["args"] if decision["type"] == "edit" else call["args"]
             calls.append({**call, "args": args})
         turn.flush()
         return draft.model_copy(update={"tool_calls": calls}), answers
-
-
-def _request(asked: list[Any], verdicts: dict[str, Permission], parts: Parts) -> dict[str, Any]:
-    """Return the question in the shape that LangGraph's own interfaces show."""
-    return {
-        "action_requests": [
-            {
-                "name": call["name"],
-                "args": call["args"],
-                "description": (
-                    f"{parts.catalogue.by_name[call['name']].description}"
-                    f"\n\nAsked because {verdicts[str(call['id'])].reason}."
-                ),
-            }
-            for call in asked
-        ],
-        "review_configs": [
-            {"action_name": call["name"], "allowed_decisions": DECISIONS} for call in asked
-        ],
-    }
-
-
-def check_decisions(answer: Any, count: int) -> list[dict[str, Any]]:
-    """Return one decision per call from what a person answered."""
-    hint = f"one of {', '.join(DECISIONS)} for each call: {{'decisions': [{{'type': 'approve'}}]}}"
-    if isinstance(answer, bool):
-        return [{"type": "approve" if answer else "reject"}] * count
-    if isinstance(answer, str):
-        answer = {"decisions": [{"type": answer}] * count}
-    decisions = answer.get("decisions") if isinstance(answer, dict) else answer
-    if not isinstance(decisions, list) or len(decisions) != count:
-        raise InputError(f"{answer!r} does not answer {count} approval(s)", hint=hint)
-    for decision in decisions:
-        kind = decision.get("type") if isinstance(decision, dict) else None
-        edited = decision.get("edited_action") if isinstance(decision, dict) else None
-        if kind not in DECISIONS or (
-            kind == "edit"
-            and not (isinstance(edited, dict) and isinstance(edited.get("args"), dict))
-        ):
-            raise InputError(f"{decision!r} is not a decision", hint=hint)
-    return decisions

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from agentmesh.learning import Learning
     from agentmesh.memory.compaction import Compaction
     from agentmesh.routing import Check, Router, ToolFacts
-    from agentmesh.tools import Catalogue
+    from agentmesh.tools import Catalogue, Pins
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Parts:
     max_input_chars: int
     deadline_s: float
     learning: Learning | None = None
+    pins: Pins | None = None
 
     @cached_property
     def prices(self) -> PriceBook:
@@ -57,11 +58,6 @@ class Parts:
             name: ToolFacts(schema, stated[name].side_effect, stated[name].strict)
             for name, schema in self.catalogue.schemas.items()
         }
-
-    @cached_property
-    def approvals(self) -> bool:
-        """Whether any tool may need a person's approval."""
-        return any(stated.approval != "never" for stated in self.catalogue.declarations.values())
 
     @property
     def recalls(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from agentmesh import Agent, Tier
+from agentmesh.approvals import approvals
 from agentmesh.errors import InputError
 from agentmesh.testing import Answer, Emulator, Request, emulator
 from agentmesh.tools import context, tool
@@ -132,12 +133,43 @@ def test_does_what_the_person_decided(build: Any, answer: Any, cents: list[int],
 def test_a_wrong_answer_changes_nothing_and_can_be_given_again(build: Any) -> None:
     agent = build()
     ask(agent)
-    for wrong in ("maybe", [], {"decisions": [{"type": "edit"}]}, [{"type": "approve"}] * 2, None):
+    for wrong in ("maybe", [], {"decisions": [{"type": "edit"}]}, [{"type": "approve"}] * 2):
         with pytest.raises(InputError):
             agent.resume(wrong, user="u1", session="s1")
+    assert agent.resume(user="u1", session="s1").interrupts  # no answer: it is asked again
     assert paid == []
     agent.resume(True, user="u1", session="s1")
     assert len(paid) == 1
+
+
+def test_an_answer_holds_for_the_question_that_was_asked_and_for_no_later_one(
+    tmp_path: Path,
+) -> None:
+    def greedy(request: Request) -> Answer:
+        cents = 9_000 + len(request.results)
+        return Answer("", [("refund", {"order": "W1", "cents": cents})])
+
+    with emulator(greedy) as server:
+        tiers = [Tier("only", "anthropic:claude-opus-5-5", base_url=server.url)]
+        agent = Agent("desk", POLICY, tools=[refund], tiers=tiers)
+        ask(agent)
+        for count in (1, 2, 3):
+            assert agent.resume("approve", user="u1", session="s1").interrupts
+            assert len(paid) == count
+
+
+def test_the_record_says_who_decided_what_when_and_why(build: Any) -> None:
+    agent = build()
+    ask(agent, "I want both refunds.")
+    decisions = [{"type": "approve"}, {"type": "reject", "message": "No."}]
+    agent.resume(decisions, user="u1", session="s1", by="ann@shop")
+    records = [r for r in agent.memory.history("s1").records() if r.kind == "approval"]
+    assert [item["by"] for item in approvals(records)] == ["ann@shop"] * 2
+    assert [item["decision"]["type"] for item in approvals(records)] == ["approve", "reject"]
+    assert {item["why"] for item in approvals(records)} == {
+        "the tool asks for approval of this call"
+    }
+    assert all(abs(record.at - time.time()) < 600 for record in records)
 
 
 def test_the_question_outlives_the_process(build: Any) -> None:
