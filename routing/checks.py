@@ -6,7 +6,7 @@ A check is a function `(Draft, CheckContext) -> str | None`: why the draft may n
 
 What a check may look at is its `CheckContext`. Whoever runs the checks fills it: `seen` with every
 text of the prompt (its volatile end, too), `past` from the turn's log (`past_calls(blocks)`), `top`
-where no tier is above, `Draft.logprob` where the vendor tells it, and for the checks that ask a
+where no tier is above, `Draft.logprob` from `response_metadata["logprob"]`, and for those that ask a
 model (`agentmesh.routing.judges`) `ask` and `again`, whose calls the ledger knows by their purpose.
 What proves little (words that read like a refusal, an unseen number in a call that only reads) is
 let pass at the top, where nobody could do better.

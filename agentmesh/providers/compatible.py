@@ -28,6 +28,7 @@ from agentmesh.providers.chunks import (
 )
 from agentmesh.providers.failures import failure, told_failure
 from agentmesh.providers.ids import CallIds
+from agentmesh.providers.odds import log_odds, mean
 from agentmesh.providers.usage import from_openai
 from agentmesh.providers.wire import joined, unknown_message
 
@@ -135,7 +136,8 @@ class CompatibleModel(ChatModel):
         if choice is None:
             raise failure("api", self.model_name, "sent an answer without choices")
         message = choice.get("message") or {}
-        metadata = _metadata(value, choice, refused=bool(message.get("refusal")))
+        told = log_odds((choice.get("logprobs") or {}).get("content"))
+        metadata = _metadata(value, choice, told, refused=bool(message.get("refusal")))
         if request_id:
             metadata["request_id"] = request_id
         usage = value.get("usage")
@@ -219,7 +221,7 @@ def _blocks(message: Mapping[str, Any], answer: str, model: str) -> list[Block]:
 
 
 def _metadata(
-    value: Mapping[str, Any], choice: Mapping[str, Any], *, refused: bool
+    value: Mapping[str, Any], choice: Mapping[str, Any], odds: list[float], *, refused: bool
 ) -> dict[str, Any]:
     metadata = {
         "id": value.get("id"),
@@ -227,6 +229,7 @@ def _metadata(
         "model_provider": "openai",
         "stop_reason": "refusal" if refused else choice.get("finish_reason"),
         "system_fingerprint": value.get("system_fingerprint"),
+        "logprob": mean(odds),
     }
     return {name: found for name, found in metadata.items() if found is not None}
 
@@ -237,6 +240,7 @@ class _CompletionsReader(Reader):
         self._calls: list[tuple[Any, str]] = []  # a server's index and id of each call
         self._silent: set[int] = set()  # calls of which no argument was heard
         self._refused = False
+        self._odds: list[float] = []
 
     def feed(self, event: dict[str, Any]) -> Iterator[AIMessageChunk]:
         if event.get("usage"):
@@ -244,6 +248,7 @@ class _CompletionsReader(Reader):
         choice = _choice_of(event, self.model)
         if choice is None:
             return
+        self._odds += log_odds((choice.get("logprobs") or {}).get("content"))
         delta = choice.get("delta") or {}
         yield from self._said(delta)
         for call in delta.get("tool_calls") or ():
@@ -253,7 +258,7 @@ class _CompletionsReader(Reader):
                 yield self.call(self.at(number), "{}")
             self._silent.clear()
             self.done = True
-            self.metadata = _metadata(event, choice, refused=self._refused)
+            self.metadata = _metadata(event, choice, self._odds, refused=self._refused)
 
     def _said(self, delta: Mapping[str, Any]) -> Iterator[AIMessageChunk]:
         field, reasoning = _reasoning(delta)

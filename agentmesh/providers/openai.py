@@ -27,6 +27,7 @@ from agentmesh.providers.chunks import (
 )
 from agentmesh.providers.failures import failure, told_failure
 from agentmesh.providers.ids import CallIds
+from agentmesh.providers.odds import log_odds, mean
 from agentmesh.providers.usage import from_openai
 
 _CHOICES = {"auto": "auto", "any": "required", "required": "required", "none": "none"}
@@ -242,6 +243,7 @@ def _metadata(response: Mapping[str, Any]) -> dict[str, Any]:
         "stop_reason": reason,
         "service_tier": response.get("service_tier"),
         "prompt_cache_diagnostics": response.get("prompt_cache_diagnostics"),
+        "logprob": mean(one for part in parts for one in log_odds(part.get("logprobs"))),
     }
     return {name: found for name, found in metadata.items() if found is not None}
 
