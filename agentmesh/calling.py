@@ -32,7 +32,6 @@ from agentmesh.memory.views import View
 from agentmesh.parts import Parts
 from agentmesh.providers import stop_of, usage_of
 from agentmesh.routing import (
-    Health,
     Pace,
     Retries,
     RetryBudget,
@@ -41,18 +40,14 @@ from agentmesh.routing import (
     TierFacts,
     TierPrices,
 )
+from agentmesh.routing.health import FAILURES, OUR_FAULT
 from agentmesh.routing.retry import overrun
 from agentmesh.state import State, failures_of
+from agentmesh.status import known_health
 from agentmesh.tiers import Tier
-
-FAILURES = 3
-"""Failures in a row after which a model is left alone, but for one request every 30 seconds."""
 
 POLL_S = 0.1
 """How often a step looks again whether the only model left to it may be asked."""
-
-_OUR_FAULT = ("invalid_request", "context_overflow", "not_found")
-"""Failures that say nothing about how the model is doing."""
 
 
 class Send(NamedTuple):
@@ -147,7 +142,7 @@ class Calls:
         self._attempts = Attempts(parts)
         self._budgets = Budgets(parts.budget, parts.name, parts.memory, parts.prices)
         self._fan_out = FanOut()
-        self._health = Health(failures=FAILURES)
+        self._health = known_health(parts.memory)
         self._pace = Pace()
         self._retries = RetryBudget()
         self._limits: WeakKeyDictionary[Turn, tuple[int, StepLimits]] = WeakKeyDictionary()
@@ -258,7 +253,7 @@ class Calls:
                     return Outcome(job, *found)
                 except TierError as failed:
                     error, lead = failed, None
-            wait = min((self._wait_s(job, model) for model in models), default=0.0)
+            wait = min((self._pace_wait(job, model) for model in models), default=0.0)
             if error is not None or not last_resort or wait >= limits.left_s:
                 break
             yield Wait(min(max(wait, POLL_S), limits.left_s))
@@ -313,7 +308,7 @@ class Calls:
         cost = 0 if error.free else None
         self._record(job, attempt, Usage(), cost, f"error:{error.kind}", str(error))
         account.free()
-        if error.kind in _OUR_FAULT:
+        if error.kind in OUR_FAULT:
             self._health.unknown(attempt.tier.model_name)
         else:
             self._health.failure(attempt.tier.model_name, error.kind)
@@ -367,9 +362,6 @@ class Calls:
             return 0.0
         planned = self._attempts.planned(self._ready(job, model))
         return self._pace.wait_s(model.model_name, model.rate, planned.input + planned.output)
-
-    def _wait_s(self, job: Job, model: Tier) -> float:
-        return self._pace_wait(job, model)
 
     def _left_alone(self, tier: Tier) -> TierError:
         names = " and ".join(model.model_name for model in tier.models)

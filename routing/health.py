@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from threading import Lock
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from agentmesh.errors import ConfigError
 
 State = Literal["closed", "open", "probing"]
+
+FAILURES = 3
+"""Failures in a row after which a model is left alone."""
+
+PROBE_S = 30.0
+"""How often a model that is left alone gets one request."""
+
+OUR_FAULT = ("invalid_request", "context_overflow", "not_found")
+"""Kinds of failure that say nothing about how the model is doing."""
+
+
+class Past(NamedTuple):
+    """A request of the ledger: which model, what came of it (`ok`, `check:...`, `error:KIND`)."""
+
+    model: str
+    outcome: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +63,8 @@ class Health:
     def __init__(
         self,
         *,
-        failures: int = 3,
-        probe_s: float = 30.0,
+        failures: int = FAILURES,
+        probe_s: float = PROBE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if failures < 1 or not probe_s > 0:
@@ -89,14 +106,24 @@ class Health:
         with self._lock:
             self._records.pop(model, None)
 
-    def failure(self, model: str, error: str = "") -> None:
+    def failure(self, model: str, error: str = "", *, at: float | None = None) -> None:
         """Count a failure; at the limit, or when a probe fails, the circuit opens."""
         with self._lock:
             record = self._records.setdefault(model, _Record())
             record.failures += 1
             record.last_error = error
             if record.probing or record.failures >= self._limit:
-                record.opened, record.probing = self._clock(), False
+                record.opened = self._clock() if at is None else at
+                record.probing = False
+
+    def replay(self, past: Iterable[Past]) -> None:
+        """Learn from requests that the ledger tells of, oldest first; the clock is the ledger's."""
+        for model, outcome, at in past:
+            kind = outcome.removeprefix("error:")
+            if kind == outcome:
+                self.success(model)
+            elif kind not in OUR_FAULT:
+                self.failure(model, kind, at=at)
 
     def unknown(self, model: str) -> None:
         """Give a probe back that told nothing: the request itself was at fault."""
