@@ -21,6 +21,7 @@ from agentmesh.memory.tables import (
     epochs,
     feedback,
     layers,
+    model_files,
     models,
     sessions,
 )
@@ -76,6 +77,7 @@ def erase(
     counts = _delete(connection, which, tenant)
     if kind == "tenant":
         counts["models"] = _gone(connection, models, models.c.tenant == tenant)
+        counts["model_files"] = _gone(connection, model_files, model_files.c.tenant == tenant)
     receipt = Receipt(kind, tombstones.sha(kind, tenant, name), counts, now)
     return receipt, names
 

@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -215,3 +216,12 @@ models = Table(
     UniqueConstraint("tenant", "name", "version"),
 )
 """Versions of routers and students and the state that each is in."""
+
+model_files = Table(
+    "model_files",
+    metadata,
+    Column("tenant", String(128), primary_key=True),
+    Column("sha", String(64), primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+)
+"""Files of router versions, stored once each; `models.sha` refers to them."""
