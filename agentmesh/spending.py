@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, func, select
+from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from agentmesh import canonical
 from agentmesh.economy.usage import Usage
@@ -32,7 +32,7 @@ RECOUNT_S = 3_600.0
 
 MAX_SUMS = 10_000
 
-_ROWS = select(
+_ROWS: Select[Any] = select(
     calls.c.id,
     calls.c.tenant,
     calls.c.agent,
@@ -119,7 +119,7 @@ class Spending:
         self._sums = {}
         self._counted_at = time.monotonic()
 
-    def _add(self, row: Row[Any]) -> None:
+    def _add(self, row: Any) -> None:
         if row.tenant != self._tenant:  # passed over: the mark is a place in the whole table
             return
         sums = [Sum("session", row.session_id), Sum("turn", row.session_id, row.turn)]
@@ -149,7 +149,7 @@ class Spending:
         rows = connection.execute(_ROWS.where(calls.c.cost.is_(None), *which))
         return int(known) + sum(self._cost(row) for row in rows)
 
-    def _cost(self, row: Row[Any]) -> int:
+    def _cost(self, row: Any) -> int:
         """Return what a call cost; as expected, where nobody told."""
         if row.cost is not None:
             return int(row.cost)
@@ -163,7 +163,7 @@ class _Mark(NamedTuple):
     started_at: float
 
 
-def _mark(row: Row[Any]) -> _Mark:
+def _mark(row: Any) -> _Mark:
     return _Mark(row.id, row.started_at)
 
 

@@ -316,5 +316,6 @@ def _marked(plain: Sequence[Block], ends: Sequence[int]) -> list[Block]:
     blocks = list(plain[: ends[-1]])
     for end in ends:
         if end:
-            blocks[end - 1] = blocks[end - 1]._replace(mark="short")
+            sha, tokens, _, position, closes = blocks[end - 1]
+            blocks[end - 1] = Block(sha, tokens, "short", position, closes)
     return blocks

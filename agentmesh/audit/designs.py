@@ -82,12 +82,14 @@ class Slot(NamedTuple):
 class Bill:
     """One design's tokens, added up by what is priced alike."""
 
-    slots: dict[Slot, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0] * 5))
+    slots: dict[Slot, list[int]] = field(default_factory=dict)
     calls: int = 0
 
     def add(self, slot: Slot, usage: Usage, output: int) -> None:
         """Count a call."""
-        row = self.slots[slot]
+        row = self.slots.get(slot)
+        if row is None:
+            row = self.slots[slot] = [0] * 5
         row[0] += usage.fresh
         row[1] += usage.read
         row[2] += usage.write

@@ -18,6 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
+from operator import itemgetter
 from typing import NamedTuple
 
 from agentmesh.economy.semantics import CacheSemantics, ModelName, semantics
@@ -29,6 +30,7 @@ Clock = Callable[[], float]
 """Seconds since 1970, or since anything else that does not move."""
 
 _PRUNE_ABOVE = 4096
+_KEY = itemgetter(0)
 
 
 class Block(NamedTuple):
@@ -259,18 +261,20 @@ class PrefixCache:
         step = self.semantics.granularity
         total = points[-1].tokens if points else 0
         matched = 0
+        entries = self._entries
         for point in reversed(points):  # where a prefix lives, every shorter one does
-            if self._live(point.key, now) is not None:
+            entry = entries.get(point.key)
+            if entry is not None and entry.expires > now:
                 matched = point.tokens
                 break
         read = max(0, min(matched, total - 1)) // step * step
         if read < self.semantics.minimum:
             read = 0
-        entries: tuple[Written, ...] = ()
+        written: tuple[Written, ...] = ()
         if total >= self.semantics.minimum and ttl is not None:
             ttl_s = self._lives[ttl]
-            entries = (Written([point.key for point in points], now + ttl_s, ttl_s),)
-        return Lookup(Usage(total - read, read), entries)
+            written = (Written(list(map(_KEY, points)), now + ttl_s, ttl_s),)
+        return Lookup(Usage(total - read, read), written)
 
 
 def prefixes(blocks: Iterable[Block], after: Point | None = None) -> list[Point]:

@@ -23,6 +23,11 @@ class Usage:
 
     def __post_init__(self) -> None:
         values = (self.fresh, self.read, self.write, self.write_long, self.output, self.reasoning)
+        try:
+            if min(values) >= 0 and isinstance(sum(values), int):
+                return
+        except TypeError:
+            pass
         for number, value in enumerate(values):
             if not isinstance(value, int) or value < 0:
                 name = fields(self)[number].name

@@ -46,9 +46,7 @@ def _measure(rows: int, times: int = 200) -> dict[str, float]:
                 size = min(5_000, rows - start)
                 share = size // 2 if user == 0 else size // 2 // (USERS - 1) or 1
                 made = [_call(f"u{user}", now, turn) for turn in range(share)]
-                memory.database.write(
-                    lambda c, number=number, made=made: store(c, memory.tenant, number, made)
-                )
+                _store(memory, number, made)
         budget = Budget(turn_usd=1e3, session_usd=1e3, user_usd=1e3, day_usd=1e3)
         budgets = Budgets(budget, "desk", memory, PriceBook())
         who, tier, seconds = Spender("u0", numbers[0], 10**6), Tier("only", MODEL), []
@@ -57,10 +55,13 @@ def _measure(rows: int, times: int = 200) -> dict[str, float]:
             with budgets.account(who) as account:
                 account.hold(tier, Usage(1_000, 0, 0, 0, 100, 0))
             seconds.append(time.process_time() - began)
-            one = [_call("u1", now, 1)]
-            memory.database.write(lambda c, one=one: store(c, memory.tenant, numbers[1], one))
+            _store(memory, numbers[1], [_call("u1", now, 1)])
         memory.close()
     return {"first_ms": seconds[0] * 1e3, "check_ms": statistics.median(seconds) * 1e3}
+
+
+def _store(memory: Memory, number: int, rows: list[Call]) -> None:
+    memory.database.write(lambda c: store(c, memory.tenant, number, rows))
 
 
 def _session(memory: Memory, name: str, user: str) -> int:
