@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +15,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphBubbleUp
 from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest
+from sqlalchemy import Connection
 
 from agentmesh import canonical
 from agentmesh.approvals import Approvals
@@ -83,6 +86,31 @@ class TurnJournal:
             else:
                 self._later[key] = result
 
+    def share(self, context: CallContext, run: Callable[[CallContext], Result]) -> Result:
+        """Return the result of a call whose writes are stored with it, in one transaction.
+
+        Nothing announces it: what is not stored has not happened. A failure undoes the tool's
+        writes and is stored alone.
+        """
+        key = context.idempotency_key
+        with self._lock:
+            if key in self._known:
+                return self._known[key]
+            found: list[Result] = []
+
+            def work(connection: Connection) -> tuple[str, list[dict[str, Any]], dict[str, Any]]:
+                with suppress(_Undone), connection.begin_nested():
+                    found[:] = [run(replace(context, shared=connection))]
+                    if found[0].error:
+                        raise _Undone
+                call_id, name = self._calls[key]
+                block = _block(call_id, name, found[0].text, error=found[0].error)
+                return "tool", [block], {"key": key, **_final(found[0])}
+
+            self._turn.together(self._step, work)
+            self._known[key] = found[0]
+            return found[0]
+
     def close(self) -> None:
         """Write the results that could wait, in the order of the calls, not of their ends."""
         for key in self._calls:
@@ -92,7 +120,7 @@ class TurnJournal:
 
     def _write(self, key: str, result: Result) -> None:
         call_id, name = self._calls[key]
-        more: dict[str, Any] = {"final": True} if result.final else {}
+        more = _final(result)
         if result.whole:
             more["handle"] = handle_of(key)
             keep(self._turn, self._step, key, name, result.whole, self._effects[name])
@@ -102,6 +130,14 @@ class TurnJournal:
     def reconcile(self, key: str) -> Result | None:
         """Return what a person said of an unknown call: nobody has been asked."""
         return None
+
+
+class _Undone(Exception):
+    """A tool has failed: what it wrote is rolled back."""
+
+
+def _final(result: Result) -> dict[str, Any]:
+    return {"final": True} if result.final else {}
 
 
 def _block(call_id: str, name: str, text: str, *, error: bool) -> dict[str, Any]:
@@ -140,6 +176,8 @@ class Hands:
             def wrap(request: ToolCallRequest, execute: Callable[..., Any]) -> ToolMessage:
                 call, context = request.tool_call, keys[str(request.tool_call["id"])]
                 tool = self._parts.catalogue.by_name[call["name"]]
+                if self._shares(call["name"]):
+                    return self._shared(call, context, journal)
                 result = run_once(
                     tool,
                     call["args"],
@@ -176,6 +214,8 @@ class Hands:
             async def wrap(request: ToolCallRequest, execute: Callable[..., Any]) -> ToolMessage:
                 call, context = request.tool_call, keys[str(request.tool_call["id"])]
                 tool = self._parts.catalogue.by_name[call["name"]]
+                if self._shares(call["name"]):
+                    return await asyncio.to_thread(self._shared, call, context, journal)
 
                 async def ran() -> Result:
                     result = await arun_call(
@@ -197,6 +237,15 @@ class Hands:
             answered += (await node.ainvoke({"messages": [draft]}, config))["messages"]
         journal.close()
         return self._done(state, turn, answered)
+
+    def _shares(self, name: str) -> bool:
+        return self._parts.catalogue.declarations[name].transaction
+
+    def _shared(self, call: Any, context: CallContext, journal: TurnJournal) -> ToolMessage:
+        """Run a call in the transaction that stores its result."""
+        tool, call_id = self._parts.catalogue.by_name[call["name"]], str(call["id"])
+        result = journal.share(context, lambda bound: run_call(tool, call_id, call["args"], bound))
+        return to_message(result, call_id, call["name"])
 
     def _look(self, context: CallContext, sees: frozenset[str]) -> Callable[[str], dict[str, Any]]:
         """Return what reads the buckets that a tool was declared to see."""

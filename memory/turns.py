@@ -125,23 +125,28 @@ class Turn:
         **more: Any,
     ) -> Record:
         """Append an entry (see `agentmesh.prompt.Entry` for blocks); durable after `flush`."""
+        record = self._next(kind, blocks, step, turn or self.number, more)
+        self.view.grow(record)
+        self._records.append(record)
+        return record
+
+    def _next(
+        self, kind: str, blocks: Sequence[dict[str, Any]], step: int, turn: int, more: Any
+    ) -> Record:
+        """Return the record that would follow the log as it is."""
         _check(kind, blocks)
         body = canonical.clean(canonical.dumps({"blocks": list(blocks), **more}))
-        view = self.view
-        seq, number = view.head + 1, turn or self.number
-        record = Record(
+        seq = self.view.head + 1
+        return Record(
             seq=seq,
-            turn=number,
+            turn=turn,
             step=step,
             kind=kind,
             body=body,
-            chain=sessions.link(view.chain, seq, number, step, kind, body),
+            chain=sessions.link(self.view.chain, seq, turn, step, kind, body),
             tokens=sum(count(_text(block)) for block in blocks),
             at=self._memory.clock(),
         )
-        view.grow(record)
-        self._records.append(record)
-        return record
 
     def record(self, call: Call) -> None:
         """Note a model call in the ledger; durable after `flush`."""
@@ -262,6 +267,30 @@ class Turn:
         )
         if self._calls:
             ledger.store(connection, memory.tenant, self.view.id, self._calls)
+
+    def together(
+        self,
+        step: int,
+        work: Callable[[Connection], tuple[str, list[dict[str, Any]], dict[str, Any]]],
+    ) -> Record:
+        """Run `work` and append the entry that it returns, in one transaction: both or neither.
+
+        It returns kind, blocks and more fields of the entry. What was added before is written
+        first. `work` may run again after it was rolled back.
+        """
+        self.flush()
+
+        def both(connection: Connection) -> Record:
+            kind, blocks, more = work(connection)
+            record = self._next(kind, blocks, step, self.number, more)
+            self._records = [record]
+            self.store(connection, changes={"state": "running"})
+            return record
+
+        record = self._write(both)
+        self.view.grow(record)
+        self.settle()
+        return record
 
     def settle(self) -> None:
         """Note that all that was added is stored."""

@@ -87,16 +87,18 @@ def run_call(
         passthrough: Exception types to raise instead of turning them into text.
     """
     stated = declaration(tool)
+    # A transaction cannot be left to a thread that is no longer waited for.
+    timeout_s = None if stated.transaction else stated.timeout_s
     with bind_context(context) as bound:
         try:
             checked = _arguments(tool, args, stated, bound)
-            if not _blocks(tool):
-                output = _looped(tool, call_id, checked, config, stated.timeout_s)
-            elif call is not None and _injects(tool):
-                output = _within(lambda: call(checked), stated.timeout_s)
+            if not blocks(tool):
+                output = _looped(tool, call_id, checked, config, timeout_s)
+            elif call is not None and injects(tool):
+                output = _within(lambda: call(checked), timeout_s)
             else:
                 work = partial(_invoke, tool, call_id, checked, config)
-                output = _within(work, stated.timeout_s)
+                output = _within(work, timeout_s)
         except passthrough:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001  # the boundary
@@ -119,7 +121,7 @@ async def arun_call(
     with bind_context(context) as bound:
         try:
             checked = _arguments(tool, args, stated, bound)
-            if call is not None and _injects(tool):
+            if call is not None and injects(tool):
                 output = await _awaited(call(checked), stated.timeout_s)
             elif awaits(tool):
                 output = await _awaited(_ainvoke(tool, call_id, checked, config), stated.timeout_s)
@@ -189,7 +191,7 @@ async def _ainvoke(
     return await tool.ainvoke(_input(tool, call_id, args), config)
 
 
-def _blocks(tool: BaseTool) -> bool:
+def blocks(tool: BaseTool) -> bool:
     """Whether `tool` has a synchronous form."""
     if isinstance(tool, StructuredTool | PlainTool):
         return tool.func is not None
@@ -203,7 +205,7 @@ def _input(tool: BaseTool, call_id: str, args: dict[str, Any]) -> dict[str, Any]
     return {"name": tool.name, "args": args, "id": call_id, "type": "tool_call"}
 
 
-def _injects(tool: BaseTool) -> bool:
+def injects(tool: BaseTool) -> bool:
     """Whether `tool` has arguments that a graph must inject: its state, store or runtime."""
     if tool._injected_args_keys:  # langchain-core's own finding; it has no public name
         return True

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentmesh import canonical
 from agentmesh.errors import InputError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,22 @@ class CallContext:
     tier: str = ""
     idempotency_key: str = ""
     look: Callable[[str], Mapping[str, Any]] | None = field(default=None, compare=False, repr=False)
+
+    shared: Connection | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def connection(self) -> Connection:
+        """The connection in whose transaction the call's result is stored, for the tool to write on.
+
+        Raises:
+            InputError: the tool was not declared with `transaction=True`, or there is no turn.
+        """
+        if self.shared is None:
+            raise InputError(
+                "this call shares no transaction",
+                hint="declare @tool(transaction=True), and call it through an agent",
+            )
+        return self.shared
 
     def facts(self, bucket: str) -> Mapping[str, Any]:
         """Return what is known in a bucket (`org`, `profile`, `task`), by key.

@@ -41,6 +41,9 @@ class Declaration:
     `accepts`: the lowest integrity of what the turn has read with which it may run at all.
     `sends`: the highest confidentiality of it that may leave through this tool.
     `sees`: the buckets that it may read through `context().facts(...)`: org, profile, task.
+    `transaction`: it writes through `context().connection`, a SQLAlchemy connection to the
+    memory's database, in the transaction that stores its result: both or neither. It is waited
+    for, whatever its timeout, and other writers wait with it.
     `reconcile`: given the idempotency key, returns the answer that a call under it gave, or
     None if it never ran; it is asked after a crash.
     """
@@ -59,6 +62,7 @@ class Declaration:
     sends: Confidentiality = "private"
     confidentiality: Confidentiality = "public"
     sees: frozenset[str] = frozenset()
+    transaction: bool = False
     reconcile: Callable[[str], str | None] | None = None
 
     def __post_init__(self) -> None:
@@ -120,6 +124,7 @@ class Terms(TypedDict, total=False):
     sends: Confidentiality
     confidentiality: Confidentiality
     sees: frozenset[str] | set[str]
+    transaction: bool
     reconcile: Callable[[str], str | None] | None
 
 

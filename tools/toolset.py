@@ -13,6 +13,7 @@ from langchain_core.tools import BaseTool
 from agentmesh import canonical
 from agentmesh.errors import ConfigError
 from agentmesh.prompt import ToolSpec
+from agentmesh.tools.call import blocks, injects
 from agentmesh.tools.declarations import Declaration, check_name, declaration, tool
 from agentmesh.tools.schema import spec
 
@@ -77,6 +78,14 @@ class Catalogue:
         return len(self.tools)
 
 
+def _check_transaction(item: BaseTool) -> None:
+    if declaration(item).transaction and (injects(item) or not blocks(item)):
+        raise ConfigError(
+            f"the tool {item.name!r} cannot share a transaction",
+            hint="make it a plain function (not async) with no injected arguments",
+        )
+
+
 def _pin(item: BaseTool) -> str:
     said = spec(item)
     origin = (item.metadata or {}).get(ORIGIN, "")
@@ -98,6 +107,7 @@ def catalogue(tools: Iterable[BaseTool | Callable[..., Any]]) -> Catalogue:
             )
     for item in made:
         check_name(item.name)
+        _check_transaction(item)
         if not item.description.strip():
             raise ConfigError(
                 f"the tool {item.name!r} has no description", hint="say what the model gets"
