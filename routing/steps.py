@@ -24,8 +24,9 @@ KINDS: tuple[Kind, ...] = (
     "off-topic",
 )
 
-Stage = Literal["rules", "classifier", "model", "escalation", "pinned", "fallback"]
-"""Who decided: `fallback` means that every stage failed and the capable tier was taken."""
+Stage = Literal["rules", "classifier", "model", "escalation", "pinned", "guard", "fallback"]
+"""Who decided: `pinned` by what failed before, `guard` by what the session has cost, `fallback`
+that every stage failed and the capable tier was taken."""
 
 
 @dataclass(frozen=True, slots=True)
