@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from langchain_core.messages import (
@@ -22,7 +23,7 @@ from agentmesh.providers.chunks import Reader, reasoning_chunk, text_chunk
 from agentmesh.providers.failures import failure, told_failure
 from agentmesh.providers.ids import CallIds
 from agentmesh.providers.usage import from_anthropic
-from agentmesh.providers.wire import EMPTY, mark_of, texts, unknown_message
+from agentmesh.providers.wire import EMPTY, mark_of, once, texts, unknown_message
 
 OPENING = "(the conversation begins)"
 """Stands where a log starts with the assistant: the API wants the user to speak first."""
@@ -105,20 +106,12 @@ def _turns(messages: Sequence[BaseMessage], model: str) -> list[dict[str, Any]]:
     ids = CallIds()
     turns: list[dict[str, Any]] = []
     for message in messages:
-        if isinstance(message, AIMessage):
-            role, blocks = "assistant", _assistant(message, model, ids)
-        elif isinstance(message, ToolMessage):
-            role, blocks = "user", [_result(message, ids)]
-        elif isinstance(message, (HumanMessage, SystemMessage)):
-            role, blocks = "user", [_text(block) for block in texts(message)]
-        else:
-            raise unknown_message(message)
+        role, blocks = once(message, ("anthropic", model), partial(_blocks, message, model))
         if not blocks:
             continue
-        if turns and turns[-1]["role"] == role:
-            turns[-1]["content"].extend(blocks)
-        else:
-            turns.append({"role": role, "content": blocks})
+        if not turns or turns[-1]["role"] != role:
+            turns.append({"role": role, "content": []})
+        turns[-1]["content"].extend(_with_id(block, ids) for block in blocks)
     if not turns or turns[0]["role"] == "assistant":
         turns.insert(0, {"role": "user", "content": [{"type": "text", "text": OPENING}]})
     for turn in turns:
@@ -127,14 +120,36 @@ def _turns(messages: Sequence[BaseMessage], model: str) -> list[dict[str, Any]]:
     return turns
 
 
-def _assistant(message: AIMessage, model: str, ids: CallIds) -> list[Block]:
+def _blocks(message: BaseMessage, model: str) -> tuple[str, list[Block]]:
+    """Return a message's role and blocks; calls and results still bear the log's ids."""
+    if isinstance(message, AIMessage):
+        return "assistant", _assistant(message, model)
+    if isinstance(message, ToolMessage):
+        return "user", [_result(message)]
+    if isinstance(message, (HumanMessage, SystemMessage)):
+        return "user", [_text(block) for block in texts(message)]
+    raise unknown_message(message)
+
+
+def _with_id(block: Block, ids: CallIds) -> Block:
+    """Return a block with the wire's id; the same block where the log's id can stand."""
+    if block["type"] == "tool_use":
+        name, id = "id", ids.call(block["id"])
+    elif block["type"] == "tool_result":
+        name, id = "tool_use_id", ids.result(block["tool_use_id"])
+    else:
+        return block
+    return block if block[name] == id else {**block, name: id}
+
+
+def _assistant(message: AIMessage, model: str) -> list[Block]:
     blocks = []
     for block in read(message):
         if block["type"] == "call":
             arguments = parse_arguments(block["arguments"])
             wire: Block = {
                 "type": "tool_use",
-                "id": ids.call(block["id"]),
+                "id": block["id"],
                 "name": block["name"],
                 "input": {"arguments": block["arguments"]} if arguments is None else arguments,
             }
@@ -148,9 +163,9 @@ def _assistant(message: AIMessage, model: str, ids: CallIds) -> list[Block]:
     return blocks if any(block["type"] in ("text", "tool_use") for block in blocks) else []
 
 
-def _result(message: ToolMessage, ids: CallIds) -> Block:
+def _result(message: ToolMessage) -> Block:
     blocks = texts(message)
-    result: Block = {"type": "tool_result", "tool_use_id": ids.result(message.tool_call_id)}
+    result: Block = {"type": "tool_result", "tool_use_id": message.tool_call_id}
     if blocks:
         result["content"] = [{"type": "text", "text": block["text"]} for block in blocks]
     if message.status == "error":

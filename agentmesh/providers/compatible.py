@@ -6,6 +6,7 @@ Such servers differ in what they leave out; what they share is plain: every cont
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from langchain_core.messages import (
@@ -30,7 +31,7 @@ from agentmesh.providers.failures import failure, told_failure
 from agentmesh.providers.ids import CallIds
 from agentmesh.providers.odds import log_odds, mean
 from agentmesh.providers.usage import from_openai
-from agentmesh.providers.wire import joined, unknown_message
+from agentmesh.providers.wire import joined, once, unknown_message
 
 REASONING = ("reasoning_content", "reasoning")
 """The fields that servers put a model's reasoning in."""
@@ -88,35 +89,41 @@ class CompatibleModel(ChatModel):
         system = ""
         sent: list[dict[str, Any]] = []
         for message in messages:
-            if isinstance(message, AIMessage):
-                sent.extend(self._answer(message, ids))
+            make = partial(self._wire, message)
+            wire = once(message, ("chat", self.model_name, self.replay_reasoning), make)
+            if wire is None:
                 continue
-            if not isinstance(message, (HumanMessage, SystemMessage, ToolMessage)):
-                raise unknown_message(message)
-            text = joined(message)
-            if isinstance(message, ToolMessage):
-                call_id = ids.result(message.tool_call_id)
-                sent.append({"role": "tool", "tool_call_id": call_id, "content": text})
-            elif not text:
-                continue
-            elif isinstance(message, SystemMessage) and not sent:
+            role, text = wire["role"], wire["content"]
+            if role == "system" and not sent:
                 system = f"{system}\n\n{text}" if system else text
+            elif self._merges(role) and sent and sent[-1]["role"] == role:
+                sent[-1] = {**sent[-1], "content": f"{sent[-1]['content']}\n\n{text}"}
             else:
-                role = "system" if isinstance(message, SystemMessage) else "user"
-                if self.alternate and sent and sent[-1]["role"] == role:
-                    sent[-1]["content"] += f"\n\n{text}"
-                else:
-                    sent.append({"role": role, "content": text})
+                sent.append(_with_ids(wire, ids))
         return [{"role": "system", "content": system}, *sent] if system else sent
 
-    def _answer(self, message: AIMessage, ids: CallIds) -> list[dict[str, Any]]:
+    def _merges(self, role: str) -> bool:
+        return self.alternate and role in ("user", "system")
+
+    def _wire(self, message: BaseMessage) -> dict[str, Any] | None:
+        """Return a message for the wire; calls and results still bear the log's ids."""
+        if isinstance(message, AIMessage):
+            return self._answer(message)
+        if not isinstance(message, (HumanMessage, SystemMessage, ToolMessage)):
+            raise unknown_message(message)
+        text = joined(message)
+        if isinstance(message, ToolMessage):
+            return {"role": "tool", "tool_call_id": message.tool_call_id, "content": text}
+        role = "system" if isinstance(message, SystemMessage) else "user"
+        return {"role": role, "content": text} if text else None
+
+    def _answer(self, message: AIMessage) -> dict[str, Any] | None:
         texts, calls = [], []
         answer: dict[str, Any] = {"role": "assistant", "content": None}
         for block in read(message):
             if block["type"] == "call":
                 function = {"name": block["name"], "arguments": block["arguments"]}
-                call_id = ids.call(block["id"])
-                calls.append({"id": call_id, "type": "function", "function": function})
+                calls.append({"id": block["id"], "type": "function", "function": function})
             elif block["type"] == "opaque":
                 if block["model"] == self.model_name and self.replay_reasoning:
                     answer[block["data"]["field"]] = block["data"]["text"]
@@ -126,7 +133,7 @@ class CompatibleModel(ChatModel):
             answer["content"] = "\n\n".join(texts)
         if calls:
             answer["tool_calls"] = calls
-        return [answer] if texts or calls else []
+        return answer if texts or calls else None
 
     def _reader(self) -> Reader:
         return _CompletionsReader(self.model_name)
@@ -146,6 +153,19 @@ class CompatibleModel(ChatModel):
             usage_metadata=from_openai(usage) if usage else None,
             response_metadata=metadata,
         )
+
+
+def _with_ids(message: dict[str, Any], ids: CallIds) -> dict[str, Any]:
+    """Return a message with the wire's ids; the same message where the log's ids can stand."""
+    if message["role"] == "tool":
+        id = ids.result(message["tool_call_id"])
+        return message if message["tool_call_id"] == id else {**message, "tool_call_id": id}
+    calls = message.get("tool_calls") or ()
+    wire = [ids.call(call["id"]) for call in calls]
+    if wire == [call["id"] for call in calls]:
+        return message
+    renamed = [{**call, "id": id} for call, id in zip(calls, wire, strict=True)]
+    return {**message, "tool_calls": renamed}
 
 
 def _tool(function: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,17 +7,17 @@ but the ids in their order, so the same log gives the same bytes.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 
 from agentmesh import canonical
 
-_VALID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+MAX_CHARS = 64
 
 
 def safe_id(call_id: str) -> str:
     """Return `call_id` if every vendor accepts it, else a stable id made from its hash."""
-    if _VALID.fullmatch(call_id):
+    letters = call_id.replace("_", "a").replace("-", "a")  # many times faster than a pattern
+    if len(call_id) <= MAX_CHARS and letters.isascii() and letters.isalnum():
         return call_id
     return _made("call", call_id)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from functools import partial
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from langchain_core.messages import (
     AIMessage,
@@ -75,7 +76,7 @@ class OpenAIModel(ChatModel):
             body["tools"] = [_tool(tool["function"]) for tool in as_tools(tools)]
             if tool_choice is not None:
                 body["tool_choice"] = _choice(tool_choice)
-        items, marked = _Items(self.model_name, explicit=explicit).of(messages)
+        items, marked = _items(messages, self.model_name, explicit=explicit)
         if marked:
             body.setdefault("prompt_cache_options", {"mode": "explicit"})
         body["input"] = items
@@ -101,70 +102,89 @@ class OpenAIModel(ChatModel):
         )
 
 
-class _Items:
-    """A request's input items, and whether any of them bears a breakpoint."""
+def _items(
+    messages: Sequence[BaseMessage], model: str, *, explicit: bool
+) -> tuple[list[Block], bool]:
+    """Return a request's input items, and whether any of them bears a breakpoint."""
+    ids = CallIds()
+    items: list[Block] = []
+    marked = False
+    for message in messages:
+        make = partial(_made, message, model, explicit=explicit)
+        own = wire.once(message, ("openai", model), make)
+        items.extend(_with_id(item, ids) for item in own.items)
+        marked = marked or own.marked
+    return items, marked
 
-    def __init__(self, model: str, *, explicit: bool) -> None:
-        self._model = model
-        self._explicit = explicit
-        self._ids = CallIds()
-        self._marked = False
 
-    def of(self, messages: Sequence[BaseMessage]) -> tuple[list[Block], bool]:
-        items: list[Block] = []
-        for message in messages:
-            if isinstance(message, AIMessage):
-                items.extend(self._answer(message))
-            elif isinstance(message, ToolMessage):
-                items.append(self._result(message))
-            elif isinstance(message, (HumanMessage, SystemMessage)):
-                content = [self._text(block) for block in wire.texts(message)]
-                role = "developer" if isinstance(message, SystemMessage) else "user"
-                if content:
-                    items.append({"type": "message", "role": role, "content": content})
-            else:
-                raise wire.unknown_message(message)
-        return items, self._marked
+class _Made(NamedTuple):
+    items: list[Block]
+    marked: bool
 
-    def _answer(self, message: AIMessage) -> list[Block]:
-        items: list[Block] = []
-        for block in read(message):
-            if block["type"] == "call":
-                item = {
-                    "type": "function_call",
-                    "call_id": self._ids.call(block["id"]),
-                    "name": block["name"],
-                    "arguments": block["arguments"],
-                }
-                items.append(item)
-            elif block["type"] == "opaque":
-                if block["model"] == self._model:
-                    items.append(dict(sorted(block["data"].items())))
-            elif block["text"].strip():
-                part = {"type": "output_text", "text": block["text"], "annotations": []}
-                item = {"type": "message", "role": "assistant", "content": [part]}
-                if "phase" in block:
-                    item["phase"] = block["phase"]
-                items.append(item)
-        # Reasoning without what it led to is refused.
-        return items if any(item["type"] in ("message", "function_call") for item in items) else []
 
-    def _result(self, message: ToolMessage) -> Block:
-        blocks = wire.texts(message) or [{"text": wire.EMPTY, "mark": wire.mark_of(message)}]
-        return {
-            "type": "function_call_output",
-            "call_id": self._ids.result(message.tool_call_id),
-            "output": [self._text(block) for block in blocks],
-        }
+def _made(message: BaseMessage, model: str, *, explicit: bool) -> _Made:
+    """Return a message's items; calls and results still bear the log's ids."""
+    blocks: list[Block] = []
+    if isinstance(message, AIMessage):
+        return _Made(_answer(message, model), False)
+    if isinstance(message, ToolMessage):
+        empty = {"text": wire.EMPTY, "mark": wire.mark_of(message)}
+        blocks = wire.texts(message) or [empty]
+        output = [_text(block, explicit) for block in blocks]
+        call_id = message.tool_call_id
+        items = [{"type": "function_call_output", "call_id": call_id, "output": output}]
+    elif isinstance(message, (HumanMessage, SystemMessage)):
+        blocks = wire.texts(message)
+        role = "developer" if isinstance(message, SystemMessage) else "user"
+        content = [_text(block, explicit) for block in blocks]
+        items = [{"type": "message", "role": role, "content": content}] if content else []
+    else:
+        raise wire.unknown_message(message)
+    return _Made(items, explicit and any(block.get("mark") for block in blocks))
 
-    def _text(self, block: Block) -> Block:
-        part: Block = {"type": "input_text", "text": block["text"]}
-        if self._explicit and block.get("mark"):
-            self._marked = True
-            part["prompt_cache_breakpoint"] = {"mode": "explicit"}
-            if block["mark"] == "long":
-                part["prompt_cache_breakpoint"]["ttl"] = "12h"
-        return part
+
+def _with_id(item: Block, ids: CallIds) -> Block:
+    """Return an item with the wire's id; the same item where the log's id can stand."""
+    if item["type"] == "function_call":
+        id = ids.call(item["call_id"])
+    elif item["type"] == "function_call_output":
+        id = ids.result(item["call_id"])
+    else:
+        return item
+    return item if item["call_id"] == id else {**item, "call_id": id}
+
+
+def _answer(message: AIMessage, model: str) -> list[Block]:
+    items: list[Block] = []
+    for block in read(message):
+        if block["type"] == "call":
+            item = {
+                "type": "function_call",
+                "call_id": block["id"],
+                "name": block["name"],
+                "arguments": block["arguments"],
+            }
+            items.append(item)
+        elif block["type"] == "opaque":
+            if block["model"] == model:
+                items.append(dict(sorted(block["data"].items())))
+        elif block["text"].strip():
+            part = {"type": "output_text", "text": block["text"], "annotations": []}
+            item = {"type": "message", "role": "assistant", "content": [part]}
+            if "phase" in block:
+                item["phase"] = block["phase"]
+            items.append(item)
+    # Reasoning without what it led to is refused.
+    return items if any(item["type"] in ("message", "function_call") for item in items) else []
+
+
+def _text(block: Block, explicit: bool) -> Block:
+    part: Block = {"type": "input_text", "text": block["text"]}
+    if explicit and block.get("mark"):
+        part["prompt_cache_breakpoint"] = {"mode": "explicit"}
+        if block["mark"] == "long":
+            part["prompt_cache_breakpoint"]["ttl"] = "12h"
+    return part
 
 
 def _tool(function: Mapping[str, Any]) -> dict[str, Any]:

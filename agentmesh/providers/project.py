@@ -21,6 +21,7 @@ from agentmesh import canonical
 from agentmesh.errors import InputError
 from agentmesh.prompt import Prompt, ToolSpec, Ttl
 from agentmesh.providers.blocks import Block, to_answer
+from agentmesh.providers.wire import freeze
 
 CACHED_ENTRIES = 8192
 
@@ -96,8 +97,12 @@ def _entry(
         if markable:
             markable[-1]["mark"] = mark
     if kind == "assistant":
-        return (_assistant(blocks, ours),) if blocks else ()
-    return tuple(_messages(blocks, ours))
+        messages: list[BaseMessage] = [_assistant(blocks, ours)] if blocks else []
+    else:
+        messages = _messages(blocks, ours)
+    for message in messages:
+        freeze(message)
+    return tuple(messages)
 
 
 def _messages(blocks: list[Block], ours: bool) -> list[BaseMessage]:

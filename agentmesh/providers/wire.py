@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from langchain_core.messages import BaseMessage
 
@@ -10,8 +12,35 @@ from agentmesh import canonical
 from agentmesh.errors import InputError
 from agentmesh.providers.blocks import Block
 
+T = TypeVar("T")
+
 EMPTY = "(empty)"
 """What a tool that returned nothing is shown to have returned, where something must be said."""
+
+
+class _Frozen(NamedTuple):
+    message: weakref.ref[BaseMessage]
+    wires: dict[Hashable, Any]
+
+
+_frozen: dict[int, _Frozen] = {}
+
+
+def freeze(message: BaseMessage) -> None:
+    """Promise that a message never changes, so that `once` may keep what is made of it."""
+    key = id(message)
+    _frozen[key] = _Frozen(weakref.ref(message, lambda _: _frozen.pop(key, None)), {})
+
+
+def once(message: BaseMessage, key: Hashable, make: Callable[[], T]) -> T:
+    """Return what `make` makes of a message: only once, and then the same, if it is frozen."""
+    found = _frozen.get(id(message))
+    if found is None or found.message() is not message:
+        return make()
+    if key not in found.wires:
+        found.wires[key] = make()
+    made: T = found.wires[key]
+    return made
 
 
 def texts(message: BaseMessage) -> list[Block]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from agentmesh.economy.warmth import Warmth, outline
 from agentmesh.memory import Core, Memory
 from agentmesh.prompt import ToolSpec
-from agentmesh.providers import connect, to_messages, to_tools
+from agentmesh.providers import connect, forget, to_messages, to_tools
 
 MODEL = "anthropic:claude-opus-5-5"
 TOKENS = 36_000
@@ -19,7 +20,9 @@ TOKENS = 36_000
 def overhead(calls: int = 24) -> dict[str, Any]:
     """Return medians, in milliseconds of CPU, of each stage of a call at 40,000 tokens of log.
 
-    CPU time, because the machine may be busy with other work.
+    `sum_ms` is what a call costs whose log is known but for its newest entries, `anew_ms` what it
+    would cost if nothing were kept from call to call. CPU time, because the machine may be busy
+    with other work.
     """
     memory = Memory("sqlite://")
     tools = tuple(ToolSpec(f"tool_{n:02}", "Look something up. " * 20, "{}") for n in range(12))
@@ -33,29 +36,46 @@ def overhead(calls: int = 24) -> dict[str, Any]:
     turn.flush()
     chat: Any = connect(MODEL, base_url="http://127.0.0.1:9")
     warmth = Warmth()
-    stages: dict[str, list[float]] = {"plan_and_render": [], "predict": [], "messages_and_body": []}
+    kept, anew = [], []
     for _ in range(calls):
+        forget()
+        anew.append(_call(turn, chat, warmth, step))
         step += 1
         _grow(turn, step)
-        began = time.process_time()
-        prompt = turn.prompt(MODEL, tail="It is Tuesday.")
-        turn.sha(prompt)
-        rendered = time.process_time()
-        seen = outline(prompt, "s")
-        warmth.predict(MODEL, seen, float(step))
-        guessed = time.process_time()
-        chat.body(to_messages(prompt, MODEL), tools=to_tools(prompt))
-        done = time.process_time()
-        warmth.note(MODEL, seen, float(step))
-        turn.view.anchors[MODEL] = prompt.entries[-1].seq
-        for name, seconds in zip(
-            stages, (rendered - began, guessed - rendered, done - guessed), strict=True
-        ):
-            stages[name].append(seconds * 1_000)
+        kept.append(_call(turn, chat, warmth, step))
     tokens = sum(entry.tokens for entry in turn.view.shown)
+    entries = len(turn.view.shown)
     memory.close()
-    medians = {f"{name}_ms": round(statistics.median(ms), 3) for name, ms in stages.items()}
-    return {"tokens": tokens, "entries": len(prompt.entries), **medians}
+    medians = {name: _median(stages[name] for stages in kept) for name in kept[0]}
+    sums = {
+        "sum_ms": _median(sum(stages.values()) for stages in kept),
+        "anew_ms": _median(sum(stages.values()) for stages in anew),
+    }
+    return {"tokens": tokens, "entries": entries, **medians, **sums, "target_ms": 2.0}
+
+
+def _call(turn: Any, chat: Any, warmth: Warmth, step: int) -> dict[str, float]:
+    """Prepare one call; return the milliseconds of its stages."""
+    began = time.process_time()
+    prompt = turn.prompt(MODEL, tail="It is Tuesday.")
+    turn.sha(prompt)
+    rendered = time.process_time()
+    seen = outline(prompt, "s")
+    warmth.predict(MODEL, seen, float(step))
+    guessed = time.process_time()
+    chat.body(to_messages(prompt, MODEL), tools=to_tools(prompt))
+    done = time.process_time()
+    warmth.note(MODEL, seen, float(step))
+    turn.view.anchors[MODEL] = prompt.entries[-1].seq
+    return {
+        "plan_and_render_ms": (rendered - began) * 1_000,
+        "predict_ms": (guessed - rendered) * 1_000,
+        "messages_and_body_ms": (done - guessed) * 1_000,
+    }
+
+
+def _median(values: Iterable[float]) -> float:
+    return round(statistics.median(values), 3)
 
 
 def _grow(turn: Any, step: int) -> None:

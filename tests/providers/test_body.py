@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -17,7 +18,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from agentmesh import canonical
 from agentmesh.errors import ConfigError, InputError
 from agentmesh.prompt import Entry, Marks, Prompt, Segment, ToolSpec
-from agentmesh.providers import ChatModel, connect, to_messages, to_tools
+from agentmesh.providers import ChatModel, connect, forget, to_messages, to_tools, wire
 from agentmesh.providers.transport import encode
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -251,6 +252,41 @@ def ids_in(body: dict[str, Any]) -> tuple[list[str], list[str]]:
         results += [item["tool_call_id"]] if "tool_call_id" in item else []
         results += [item["call_id"]] if item.get("type") == "function_call_output" else []
     return calls, results
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_kept_of_a_message_changes_no_byte(name: str) -> None:
+    frozen = to_messages(PROMPT, name)
+    copies = [message.model_copy(deep=True) for message in frozen]
+    tools = to_tools(PROMPT)
+    chat = model(name)
+    first, again = chat.body(frozen, tools=tools), chat.body(frozen, tools=tools)
+    assert encode(first) == encode(again) == encode(chat.body(copies, tools=tools))
+    assert _shared(first, again)
+    assert not _shared(first, chat.body(copies, tools=tools))
+    copies[1].content = "another"
+    assert "another" in encode(chat.body(copies, tools=tools)).decode()
+
+
+def _shared(one: dict[str, Any], two: dict[str, Any]) -> bool:
+    """Say whether two bodies hold the very same piece of the first message after the system's."""
+    if "input" in one:
+        return one["input"][1] is two["input"][1]
+    first, second = one["messages"], two["messages"]
+    if isinstance(first[1]["content"], list):
+        return first[1]["content"][0] is second[1]["content"][0]
+    return first[1] is second[1]
+
+
+def test_nothing_is_kept_of_messages_that_are_gone() -> None:
+    forget()
+    messages = to_messages(PROMPT, MODELS[0])
+    model(MODELS[0]).body(messages)
+    assert wire._frozen
+    del messages
+    forget()
+    gc.collect()
+    assert not wire._frozen
 
 
 @pytest.mark.parametrize("name", MODELS)
