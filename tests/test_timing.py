@@ -75,7 +75,7 @@ def test_nothing_is_done_while_the_cache_lives_on_and_nothing_once_it_is_cold(
 def test_a_session_whose_user_comes_back_much_later_is_compacted_while_it_is_warm(
     agent: Agent, clock: Clock, server: Emulator
 ) -> None:
-    talk(agent, clock, [1_800.0] * 8)
+    talk(agent, clock, [7_200.0] * 8)
     clock.now += 5.0
     agent.invoke(LONG, user="u1", session="s1")
     clock.now += TTL_S - LEAD_S + 1
@@ -86,7 +86,7 @@ def test_a_session_whose_user_comes_back_much_later_is_compacted_while_it_is_war
     assert digest.usage.read / digest.usage.input > 0.9
     assert digest.decision == {"stage": "idle", "reason": action.reason}
     assert "compact at $" in action.reason
-    clock.now += 1_800
+    clock.now += 7_200
     agent.invoke(LONG, user="u1", session="s1")
     agent.memory.verify()
     act = agent.memory.ledger.calls(session="s1")[-1]
@@ -98,33 +98,46 @@ def test_a_session_whose_user_comes_back_much_later_is_compacted_while_it_is_war
 
 
 def test_a_cache_is_kept_warm_for_a_user_who_is_soon_back(agent: Agent, clock: Clock) -> None:
-    talk(agent, clock, [350.0] * 12)
-    agent.invoke(LONG, user="u1", session="s1")
+    talk(agent, clock, [350.0] * 12, session="another")
+    agent.invoke(LONG, user="u1", session="s1")  # a session whose own pauses nobody knows yet
     clock.now += TTL_S - 10
-    assert [action.kind for action in agent.idle()] == ["keep"]
+    assert [(action.session, action.kind) for action in agent.idle()] == [("s1", "keep")]
     clock.now += 60  # 350 s after the last message, 60 s after the call that kept it warm
     agent.invoke(LONG, user="u1", session="s1")
     kept, act = agent.memory.ledger.calls(session="s1")[-2:]
     assert kept.purpose == "keep"
-    assert kept.usage.write < 100
+    assert kept.usage.write + kept.usage.write_long < 100
     assert act.usage.read > 0.9 * kept.usage.read
     assert KEEP_ALIVE not in "".join(r.body for r in agent.memory.history("s1").records())
     agent.memory.verify()
 
 
-def test_keeping_warm_ends_when_it_was_in_vain(agent: Agent, clock: Clock) -> None:
+def test_a_session_that_is_cached_for_an_hour_is_not_kept_warm_before(
+    agent: Agent, clock: Clock
+) -> None:
     talk(agent, clock, [350.0] * 12)
+    agent.invoke(LONG, user="u1", session="s1")
+    clock.now += TTL_S - 10
+    assert agent.idle() == []
+    clock.now += 60
+    agent.invoke(LONG, user="u1", session="s1")
+    act = agent.memory.ledger.calls(session="s1")[-1]
+    assert act.usage.read > 0.8 * act.usage.input
+
+
+def test_keeping_warm_ends_when_it_was_in_vain(agent: Agent, clock: Clock) -> None:
+    talk(agent, clock, [350.0] * 12, session="another")
     agent.invoke(LONG, user="u1", session="s1")
     done: list[Action] = []
     for _ in range(200):
         clock.now += 20
-        done += agent.idle()
+        done += [action for action in agent.idle() if action.session == "s1"]
     assert 1 <= len(done) <= MOST_KEPT + 1
 
 
 def test_without_compaction_nothing_is_compacted(server: Emulator, clock: Clock) -> None:
     agent = build(server.url, clock, None)
-    talk(agent, clock, [1_800.0] * 8)
+    talk(agent, clock, [7_200.0] * 8)
     agent.invoke(LONG, user="u1", session="s1")
     clock.now += TTL_S - 10
     assert "compact" not in {action.kind for action in agent.idle()}
@@ -132,7 +145,7 @@ def test_without_compaction_nothing_is_compacted(server: Emulator, clock: Clock)
 
 
 def test_a_turn_that_runs_is_left_alone(agent: Agent, clock: Clock) -> None:
-    talk(agent, clock, [1_800.0] * 8 + [TTL_S - 10])
+    talk(agent, clock, [7_200.0] * 8 + [TTL_S - 10])
     turn = agent.memory.open_turn(
         session="s1", user="u1", agent="desk", blocks=[{"type": "text", "text": "Hello?"}]
     )
@@ -150,7 +163,7 @@ def test_a_digest_that_fails_leaves_the_session_as_it_was(clock: Clock) -> None:
 
     with emulator(failing, clock=clock) as server:
         agent = build(server.url, clock, Compaction(keep_turns=1, keep_tokens=100))
-        talk(agent, clock, [1_800.0] * 8 + [TTL_S - 10])
+        talk(agent, clock, [7_200.0] * 8 + [TTL_S - 10])
         assert agent.idle() == []
         assert agent.memory.ledger.calls()[-1].outcome == "error:invalid_request"
         assert agent.invoke(LONG, user="u1", session="s1").text.startswith("Nothing")

@@ -279,8 +279,8 @@ def per_use(
         semantics: the model's cache rules.
         gaps: seconds before each use but the first.
         ttl: how long it is made to live.
-        grown: over how many calls a log has grown to what it is: at each, such a share of it is
-            written, and all of it then waits for the next call.
+        grown: over how many calls a log has grown evenly to what it is: each of its tokens was
+            written once, and half of them, on average, wait through each pause.
     """
     long = ttl == "long" and semantics.long_ttl_s is not None
     lives = semantics.long_ttl_s if long else semantics.ttl_s
@@ -290,7 +290,7 @@ def per_use(
     hits = Decimal(sum(gap < (lives or 0) for gap in gaps)) / len(gaps)
     later = hits * semantics.read_multiplier + (1 - hits) * write
     if grown is not None:
-        return write / grown + later
+        return write / grown + later / 2
     return (write + len(gaps) * later) / (len(gaps) + 1)
 
 

@@ -109,7 +109,7 @@ def test_the_organisation_is_kept_apart_from_the_core_where_a_slot_is_left():
 
 
 def test_short_gaps_take_the_short_life_and_long_gaps_the_long_one():
-    log = [entry(1, tokens=900)]
+    log = [entry(1, tokens=900), entry(2, "assistant"), entry(3)]
     brisk = plan(LAYERS, log, OPUS, gaps=Gaps([20.0] * 9, [30.0] * 9))
     assert set(brisk.marks.segments.values()) | set(brisk.marks.entries.values()) == {"short"}
     slow = plan(LAYERS, log, OPUS, gaps=Gaps([900.0] * 9, [900.0] * 9))
@@ -136,7 +136,7 @@ def test_per_use_counts_the_first_write_and_each_later_one():
     assert per_use(OPUS, [301.0], "short") == write
     assert per_use(OPUS, [301.0], "long") == (long + read) / 2
     assert per_use(OPUS, (), "long") == long
-    assert per_use(OPUS, [10.0, 20.0], "short", grown=4) == write / 4 + read
+    assert per_use(OPUS, [10.0, 20.0], "short", grown=4) == write / 4 + read / 2
 
 
 def replayed(rules, times, ttl, tokens=2_000):
