@@ -20,6 +20,7 @@ from agentmesh.routing import (
     TierFacts,
     run_checks,
 )
+from agentmesh.seats import Seats
 from agentmesh.state import State, failures_of, with_failure
 from agentmesh.tiers import Tier
 
@@ -30,6 +31,7 @@ class Act:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._calls = Calls(parts)
+        self.seats = Seats(parts.tiers)
 
     def run(self, state: State, turn: Turn, config: RunnableConfig) -> dict[str, Any]:
         """Make one draft."""
@@ -63,7 +65,8 @@ class Act:
         tiers = self._parts.tiers
         if len(tiers) == 1:
             return [TierFacts(tiers[0].name, tiers[0].model_name, 0)]
-        return [self._calls.facts(turn, rank, tier) for rank, tier in enumerate(tiers)]
+        known = [self._calls.facts(turn, rank, tier) for rank, tier in enumerate(tiers)]
+        return [self.seats.facts(turn, facts) for facts in known]
 
     def _job(self, state: State, turn: Turn, config: RunnableConfig) -> Job:
         return Job(state, turn, config, self._parts.tier(state["tier"]), self._tail(state))
@@ -91,10 +94,13 @@ class Act:
         tier = outcome.attempt.tier
         blocks = to_blocks(message, tier.audience)
         draft = _draft(blocks, message)
-        if failure := run_checks(self._parts.checks, draft, self._context(state, turn)):
+        failure = run_checks(self._parts.checks, draft, self._context(state, turn))
+        outcome = self.seats.judged(outcome, failure)
+        if failure:
             self._calls.bill(outcome, f"check:{failure.check}", failure.reason)
             return self._refused(outcome, failure)
         self._calls.bill(outcome, "ok")
+        self.seats.accepted(outcome)
         turn.add("assistant", blocks, state["step"], model=tier.model_name)
         update = {**_route(state), "messages": [message], "failures": []}
         if not message.tool_calls:

@@ -29,6 +29,7 @@ from agentmesh.parts import Parts
 from agentmesh.reply import Reply
 from agentmesh.rolling import recall_tool
 from agentmesh.routing import Check, Router, default_checks
+from agentmesh.seats import seated
 from agentmesh.tiers import Tier, check_tiers
 from agentmesh.tools import Catalogue, Pins, catalogue
 
@@ -129,7 +130,7 @@ class Agent:
             raise ConfigError(f"max_steps={max_steps!r}", hint="give 1 or more")
         kept = memory if isinstance(memory, Memory) else Memory(memory)
         known = catalogue(tools)
-        checked = check_tiers(tiers)
+        checked = seated(check_tiers(tiers), kept)
         dumb = [tier.name for tier in checked if not tier.calls_tools]
         if dumb and len(known):
             raise ConfigError(

@@ -24,6 +24,7 @@ from agentmesh.parts import Parts
 from agentmesh.prompt import Prompt
 from agentmesh.providers import to_messages, to_tools
 from agentmesh.providers.foreign import failure_of
+from agentmesh.seats import asking
 from agentmesh.tiers import Tier
 
 
@@ -108,6 +109,7 @@ class Attempts:
         planned = self.planned(ready)
         account.hold(tier, planned)
         model = self.diagnostics.asking(tier, turn.session, self._model(tier, prompt))
+        model = asking(tier, turn, model)
         return Attempt(
             ready=ready,
             sha=turn.sha(prompt, ready.view),

@@ -136,6 +136,7 @@ class Nodes:
                 self._learner.run(state, turn, config)  # it reads what a compaction replaces
                 self._rolling.run(state, turn, config)
             turn.finish(state["status"], state["step"])
+            self._act.seats.ended(turn, state["status"])
         return {}
 
     def _resumed(self, session: str, user: str, claim: str) -> dict[str, Any]:

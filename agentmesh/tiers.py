@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from agentmesh.routing.pace import Rate
 
 _NAME = re.compile(r"[\w.-]{1,64}")
-_MODEL = re.compile(r"(anthropic|openai|openai-compatible):\S+")
+_MODEL = re.compile(r"(anthropic|openai|openai-compatible|student):\S+")
+
+STUDENT = "student"
+"""The vendor of models that an agent's own register fills."""
 
 MAX_TOKENS = 4_096
 
@@ -32,8 +35,8 @@ class Tier:
 
     Args:
         name: what the rest of the program calls it.
-        model: `anthropic:NAME`, `openai:NAME`, `openai-compatible:NAME`, or any langchain-core
-            chat model.
+        model: `anthropic:NAME`, `openai:NAME`, `openai-compatible:NAME`, any langchain-core
+            chat model, or `student:NAME`: what the memory's register promoted under that name.
         base_url: a proxy, a gateway, a local server or the emulator in the vendor's place.
         api_key: the vendor's environment variable where it is left out.
         max_tokens: of one answer.
@@ -47,7 +50,7 @@ class Tier:
         siblings: models of the same level that answer while this one cannot: model strings of the
             same vendor, or tiers with an address and a price of their own.
         rate: requests and tokens per minute that its model may be sent, and how fast it must be.
-        extra: more parameters of the vendor's API.
+        extra: more parameters of the vendor's API; of a student's seat, see `distill.Seat`.
     """
 
     name: str
@@ -73,7 +76,7 @@ class Tier:
         if isinstance(self.model, str) and not _MODEL.fullmatch(self.model):
             raise ConfigError(
                 f"tier {self.name!r}: {self.model!r} names no model",
-                hint="write VENDOR:NAME with anthropic, openai or openai-compatible",
+                hint="write VENDOR:NAME with anthropic, openai, openai-compatible or student",
             )
         if self.view is not None and not hasattr(self.view, "first_turn"):
             raise ConfigError(
@@ -123,7 +126,7 @@ class Tier:
     def ours(self) -> bool:
         """Whether the model is one of ours, which know cache marks and exact usage."""
         if isinstance(self.model, str):
-            return True
+            return not self.model.startswith(f"{STUDENT}:")
         from agentmesh.providers import ChatModel
 
         return isinstance(self.model, ChatModel)
@@ -156,6 +159,10 @@ class Tier:
         """The chat model, connected when it is first used."""
         if not isinstance(self.model, str):
             return self.model
+        if self.model.startswith(f"{STUDENT}:"):
+            raise ConfigError(
+                f"{self.model!r} is filled by an agent's memory", hint="give the tier to an Agent"
+            )
         from agentmesh.providers import connect
 
         return connect(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 
 from agentmesh import canonical
 from agentmesh.errors import InputError
@@ -62,3 +62,32 @@ def give(
         "at": memory.clock(),
     }
     memory.database.write(lambda c: c.execute(insert(tables.feedback).values(values)))
+    if score is not None:
+        _observe(memory, row.id, turn, score)
+
+
+def _observe(memory: Memory, session: int, turn: int, score: float) -> None:
+    """Add a turn's first score to the evidence on the student that drafted in it, if it is awaited."""
+    calls, feedback = tables.calls, tables.feedback
+    given = select(func.count()).where(
+        feedback.c.session_id == session, feedback.c.turn == turn, feedback.c.score.is_not(None)
+    )
+    made = select(calls.c.decision).where(
+        calls.c.session_id == session,
+        calls.c.turn == turn,
+        calls.c.model.startswith("student:"),
+        calls.c.outcome.not_like("error:%"),
+    )
+    first, rows = memory.database.read(
+        lambda c: (c.execute(given).scalar_one() == 1, c.execute(made).scalars().all())
+    )
+    served = [canonical.loads(decision).get("student") or {} for decision in rows]
+    runs = {
+        (student["name"], student["version"])
+        for student in served
+        if student.get("evidence") == "feedback" and not student.get("abstained")
+    }
+    for name, version in sorted(runs) if first else ():
+        from agentmesh.distill.lifecycle import Register
+
+        Register(memory).observe(name, version, score)

@@ -8,7 +8,7 @@ version that was live before is live again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -30,7 +30,16 @@ NEXT: Mapping[str, State] = {"candidate": "shadow", "shadow": "canary", "canary"
 """The state after each; a retired version stays retired, unless a rollback brings it back."""
 
 PRIOR_RUNS = 20.0
-"""How many runs a new version's measured success counts for in its belief."""
+"""How many runs the prior of a new version counts for in its belief."""
+
+TRUSTED = 0.7
+"""A version whose belief falls below this is rolled back: it is the router's usual bar."""
+
+GAP_RUNS = 50.0
+"""How many runs of earlier versions it takes until half of their surprise is expected again."""
+
+OTHERS = 0.25
+"""What a run of another student counts for in a version's prior."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +60,45 @@ class Version:
 
     @property
     def belief(self) -> float | None:
-        """The success to expect: what was measured before, moved by its own runs since."""
-        measured = self.facts.get("measured", {}).get("success")
-        if measured is None:
+        """The success to expect where it answers: its prior, moved by its own runs since."""
+        prior = self.facts.get("prior")
+        if prior is None:
             return None
+        return _moved(prior, *self.runs)
+
+    @property
+    def runs(self) -> tuple[int, float]:
+        """How many runs it served since it was last moved, and how many of them succeeded."""
         watch = self.facts.get("watch") or {}
-        runs, successes = watch.get("runs", 0), watch.get("successes", 0.0)
-        return float((measured * PRIOR_RUNS + successes) / (PRIOR_RUNS + runs))
+        return watch.get("runs", 0), watch.get("successes", 0.0)
+
+    def intact(self) -> Version:
+        """Return the version itself; CorruptError if its files changed since it was registered."""
+        if fingerprint(self.path) != self.sha:
+            raise CorruptError(
+                f"the files of {self.name!r} version {self.version} changed since it was registered",
+                hint="restore them, or roll back",
+            )
+        return self
+
+
+def prior(name: str, measured: float, earlier: Sequence[Version]) -> float:
+    """Return what to expect of a new version before its first run.
+
+    What was measured beforehand, corrected by how much less (or more) than measured the runs of
+    earlier versions succeeded: this student's own count fully, those of other students a quarter,
+    and with few runs behind it the correction is small.
+    """
+    gap = weight = 0.0
+    for version in earlier:
+        before = version.facts.get("measured", {}).get("success")
+        runs, successes = version.runs
+        if before is None or not runs:
+            continue
+        share = 1.0 if version.name == name else OTHERS
+        gap += share * (successes - before * runs)
+        weight += share * runs
+    return min(0.999, max(0.001, measured + gap / (weight + GAP_RUNS)))
 
 
 def fingerprint(path: Path | str) -> str:
@@ -108,11 +149,13 @@ class Register:
             by: who registers it.
         """
         sha = fingerprint(path)
-        facts = {
+        facts: dict[str, Any] = {
             "trained": dict(trained or {}),
             "measured": dict(measured or {}),
             "events": [self._event("", "candidate", by, "registered")],
         }
+        if measured and "success" in measured:
+            facts["prior"] = prior(name, measured["success"], self.versions())
 
         def work(c: Connection) -> None:
             last = select(func.max(models.c.version)).where(*self._named(name))
@@ -166,12 +209,7 @@ class Register:
         live = self.in_state(name, "live")
         if live is None:
             raise ConfigError(f"no version of {name!r} is live", hint="promote one first")
-        if fingerprint(live.path) != live.sha:
-            raise CorruptError(
-                f"the files of {name!r} version {live.version} changed since it was registered",
-                hint="restore them, or roll back",
-            )
-        return live
+        return live.intact()
 
     def promote(
         self, name: str, version: int | None = None, *, by: str = "", why: str = "by hand"
@@ -187,12 +225,7 @@ class Register:
             raise ConfigError(
                 f"{name!r} version {now.version} is {now.state}", hint="promote another version"
             )
-        if fingerprint(now.path) != now.sha:
-            raise CorruptError(
-                f"the files of {name!r} version {now.version} changed since it was registered",
-                hint="register it anew",
-            )
-        to = NEXT[now.state]
+        to = NEXT[now.intact().state]
         if to in ("canary", "live") and "baseline" not in now.facts["measured"]:
             raise ConfigError(
                 f"{name!r} version {now.version} was never measured",
@@ -229,14 +262,33 @@ class Register:
             row = self._row(c, name, version)
             if row.state not in ("candidate", "shadow"):
                 raise ConfigError(f"{name!r} version {version} is {row.state} already")
-            facts = {**canonical.loads(row.facts), "measured": dict(measured)}
             c.execute(
-                update(models).where(models.c.id == row.id).values(facts=canonical.dumps(facts))
+                update(models)
+                .where(models.c.id == row.id)
+                .values(facts=canonical.dumps({**canonical.loads(row.facts), **facts}))
             )
 
         self.get(name, version)
+        facts: dict[str, Any] = {"measured": dict(measured)}
+        if "success" in measured:
+            earlier = [v for v in self.versions() if (v.name, v.version) != (name, version)]
+            facts["prior"] = prior(name, measured["success"], earlier)
         self._database.write(work)
         return self.get(name, version)
+
+    def note(self, name: str, version: int, facts: Mapping[str, Any]) -> None:
+        """Add to what is known of a version; nothing of its state, watch or trail is changed."""
+        kept = {k: v for k, v in facts.items() if k not in ("events", "watch", "prior", "measured")}
+
+        def work(c: Connection) -> None:
+            row = self._row(c, name, version)
+            c.execute(
+                update(models)
+                .where(models.c.id == row.id)
+                .values(facts=canonical.dumps({**canonical.loads(row.facts), **kept}))
+            )
+
+        self._database.write(work)
 
     def rollback(self, name: str, *, by: str = "", why: str = "by hand") -> Version | None:
         """Retire the canary, or else the live version; return the version that is live now.
@@ -263,6 +315,10 @@ class Register:
                 .where(models.c.id == row.id)
                 .values(facts=canonical.dumps({**facts, "watch": watch.to_json()}))
             )
+            first = facts.get("prior", 0.0)
+            now = _moved(first, watch.runs, watch.successes)
+            if first >= TRUSTED > now:  # no router would choose it, and no run would be seen
+                advice = "rollback"
             if advice == "rollback":
                 rate = watch.successes / watch.runs
                 why = f"{rate:.3f} of {watch.runs} runs succeeded where {watch.baseline:.3f} did"
@@ -336,6 +392,10 @@ class Register:
     def _row(self, c: Connection, name: str, version: int) -> Any:
         query = select(models).where(*self._named(name), models.c.version == version)
         return c.execute(query).one()
+
+
+def _moved(prior: float, runs: int, successes: float) -> float:
+    return float((prior * PRIOR_RUNS + successes) / (PRIOR_RUNS + runs))
 
 
 def _version(row: Any) -> Version:

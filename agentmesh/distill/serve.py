@@ -16,6 +16,7 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
@@ -34,7 +35,7 @@ class StudentModel(BaseChatModel):
     """A student behind the interface of chat models, to be given to a `Tier`.
 
     Where the student abstains, the answer is empty with the stop reason `refusal`: a failed
-    draft, so that the step escalates. It uses no tokens.
+    draft, so that the step escalates.
 
     Example:
         Tier("student", StudentModel(student=LocalStudent.load("desk.skops"), name="desk"))
@@ -49,10 +50,10 @@ class StudentModel(BaseChatModel):
 
     @classmethod
     def load(cls, path: Path | str, name: str = "student") -> StudentModel:
-        """Return the model of a saved local student."""
-        from agentmesh.distill.local import LocalStudent
+        """Return the model of a saved student."""
+        from agentmesh.distill.students import load
 
-        return cls(student=LocalStudent.load(path), name=name)
+        return cls(student=load(path), name=name)
 
     @classmethod
     def live(cls, memory: Memory, name: str) -> StudentModel:
@@ -87,7 +88,7 @@ class StudentModel(BaseChatModel):
     ) -> ChatResult:
         student: Student = self.student
         guess = student.answer(chat_messages(messages), kwargs.get("tools") or ())
-        return ChatResult(generations=[ChatGeneration(message=_message(guess))])
+        return ChatResult(generations=[ChatGeneration(message=spoken(guess))])
 
 
 def chat_messages(messages: Sequence[BaseMessage]) -> list[Message]:
@@ -134,10 +135,16 @@ def _answer(message: AIMessage) -> Message:
     return {**answer, "tool_calls": calls} if calls else answer
 
 
-def _message(guess: Guess) -> AIMessage:
+def spoken(guess: Guess) -> AIMessage:
+    """Return a guess as a chat model's answer; an abstention is an empty refusal."""
+    usage = UsageMetadata(
+        input_tokens=guess.input_tokens,
+        output_tokens=guess.output_tokens,
+        total_tokens=guess.input_tokens + guess.output_tokens,
+    )
     if guess.answer is None:
         told = {"stop_reason": "refusal", "abstained": guess.reason, "confidence": guess.confidence}
-        return AIMessage("", response_metadata=told)
+        return AIMessage("", response_metadata=told, usage_metadata=usage)
     calls = [
         {
             "id": call["id"],
@@ -152,4 +159,5 @@ def _message(guess: Guess) -> AIMessage:
         guess.answer.get("content") or "",
         tool_calls=calls,
         response_metadata={"stop_reason": stop, "confidence": guess.confidence},
+        usage_metadata=usage,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -45,12 +45,21 @@ class Shadow:
         student: what is tried.
         budget: how many prompts it may answer in all.
         waiting: how many may wait.
+        told: told what was seen after each prompt, and at the end (with True), in that thread.
     """
 
-    def __init__(self, student: Student, *, budget: int = 1_000, waiting: int = 16) -> None:
+    def __init__(
+        self,
+        student: Student,
+        *,
+        budget: int = 1_000,
+        waiting: int = 16,
+        told: Callable[[Shadowed, bool], None] | None = None,
+    ) -> None:
         if budget < 1 or waiting < 1:
             raise ConfigError(f"budget={budget!r}, waiting={waiting!r}", hint="1 or more of each")
         self._student = student
+        self._told = told or (lambda seen, last: None)
         self._left = budget
         self._queue: queue.Queue[tuple[Any, Any, Message] | None] = queue.Queue(waiting)
         self._lock = threading.Lock()
@@ -104,6 +113,8 @@ class Shadow:
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
             self._count(*self._try(*item))
+            self._told(self.result, False)
+        self._told(self.result, True)
 
     def _try(self, messages: Any, tools: Any, answer: Message) -> tuple[str, ...]:
         try:

@@ -12,11 +12,16 @@ from agentmesh.distill.traces import Message
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """A student's answer as a chat message, or None where it abstains; and how sure it is."""
+    """A student's answer as a chat message, or None where it abstains; and how sure it is.
+
+    The tokens are those that it read and wrote: none, but for a language model.
+    """
 
     answer: Message | None
     confidence: float
     reason: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
 
 
 @runtime_checkable
