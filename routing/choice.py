@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from operator import mul
 from typing import NamedTuple
 
 from agentmesh.errors import ConfigError
@@ -14,24 +15,25 @@ from agentmesh.routing.steps import TierFacts, TierPrices
 class Outlook:
     """What is expected of the rest of a session: steps, and tokens in and out per step.
 
-    `later` says for which share of the later steps a tier will do; this step's own chances are
-    taken for the tiers that it leaves out.
+    `later` holds the tiers' chances at steps that the later ones are expected to be like, such as
+    the session's last ones; without it they are taken to be like this step.
     """
 
     steps: float = 6.0
     new_tokens: float = 700.0
     output_tokens: float = 300.0
     check_usd: float = 0.0
-    later: Mapping[str, float] = field(default_factory=dict)
+    later: Sequence[Mapping[str, float]] = ()
 
     def __post_init__(self) -> None:
         if not self.steps >= 1:
             raise ConfigError(f"steps={self.steps!r}", hint="at least this step remains")
         if min(self.new_tokens, self.output_tokens, self.check_usd) < 0:
             raise ConfigError("tokens and costs are 0 or more", hint="see Outlook")
-        for tier, share in self.later.items():
-            if not 0 <= share <= 1:
-                raise ConfigError(f"later[{tier!r}]={share!r}", hint="give a share within 0 and 1")
+        for chances in self.later:
+            for tier, chance in chances.items():
+                if not 0 <= chance <= 1:
+                    raise ConfigError(f"later: {tier!r} has {chance!r}", hint="give probabilities")
 
 
 def expected_costs(
@@ -44,16 +46,17 @@ def expected_costs(
 
     A step costs `read * warm + write * (length - warm) + out * E[out]`. A failed draft is paid,
     checked, and made again by the tier above for which that is cheapest; the top tier has nobody
-    above it. Each later step is done by the lowest tier that will do, of those that it pays to
-    keep warm: such a tier must be shown everything once, whoever wrote it, and reads it from then
-    on. So what a tier writes now it need not write when the session comes back to it, and
-    warmth makes a session stick to its tiers without any rule that says so.
+    above it. Later steps are chosen in the same manner among the tiers that it pays to keep warm:
+    such a tier must be shown everything once, whoever wrote it, and reads it from then on. So
+    what a tier writes now it need not write when the session comes back to it, and warmth makes
+    a session stick to its tiers without any rule that says so.
     """
     outlook = outlook or Outlook()
     order = _ranked(tiers)
-    chances = [_chance(tier, success) for tier in order[:-1]] + [1.0]
-    later = [*(outlook.later.get(t.name, c) for t, c in zip(order, chances, strict=True))]
-    sums = _Sums(prompt_tokens, tuple(order), tuple(chances), (*later[:-1], 1.0), outlook)
+    chances = _chances(order, success)
+    alike = [_chances(order, {**success, **then}) for then in outlook.later] or [chances]
+    ways = _ways(prompt_tokens, order, alike, outlook)
+    sums = _Sums(prompt_tokens, order, chances, ways, outlook)
     return {tier.name: sums.begun(i, frozenset()) for i, tier in enumerate(order)}
 
 
@@ -76,7 +79,14 @@ def choose(
     outlook = outlook or Outlook()
     costs = expected_costs(prompt_tokens, tiers, success, outlook)
     best = min(costs, key=costs.__getitem__)
-    if guard is None or guard.keeps(best, prompt_tokens, tiers, success, outlook):
+    if guard is None or best == guard.best or guard.best not in costs:
+        return Choice(best, costs)
+    alone = _alone_from_here(prompt_tokens, tiers, success, outlook)
+    kept = next(tier for tier in tiers if tier.name == guard.best)
+    price = _prices(kept)
+    behind = max(0.0, prompt_tokens - kept.warm - _growth(outlook))
+    fallback = alone[kept.name] + (price.write - price.read) * behind / 1e6
+    if guard.keeps(costs[best], alone, fallback):
         return Choice(best, costs)
     return Choice(guard.best, costs, held=True)
 
@@ -97,11 +107,12 @@ def alone_costs(
     order = _ranked(tiers)
     top = order[-1]
     old = max(0, prompt_tokens - new_tokens)
+    chances = _chances(order, success)
     costs = {}
-    for tier in order:
+    for i, tier in enumerate(order):
         costs[tier.name] = _usd(tier, old, new_tokens, outlook)
         if tier is not top:
-            failing = 1 - _chance(tier, success)
+            failing = 1 - chances[i]
             again = _usd(top, prompt_tokens, 0, outlook) + outlook.check_usd
             price = _prices(top)
             shown = (price.write - price.read) * new_tokens / 1e6
@@ -109,8 +120,26 @@ def alone_costs(
     return costs
 
 
+def _alone_from_here(
+    prompt_tokens: int, tiers: Sequence[TierFacts], success: Mapping[str, float], outlook: Outlook
+) -> dict[str, float]:
+    """Return the dollars that the rest of the session costs each tier that works alone."""
+    growth = _growth(outlook)
+    middle = int(prompt_tokens + growth * outlook.steps / 2)
+    later = outlook.later or [success]
+    total = alone_costs(prompt_tokens, int(growth), tiers, success, outlook)
+    for chances in later:
+        step = alone_costs(middle, int(growth), tiers, {**success, **chances}, outlook)
+        for name, cost in step.items():
+            total[name] += cost * (outlook.steps - 1) / len(later)
+    return total
+
+
 class Guard:
-    """Holds a session to at most `limit` above the best single tier, whatever is predicted.
+    """Holds a session to about `limit` above the best single tier where predictions mislead.
+
+    Past the limit a session keeps to that tier, unless it has already paid for what makes going
+    on the cheaper way: leaving then would lose more than it saves.
 
     Example:
         guard = Guard(["student", "flagship"])
@@ -136,62 +165,56 @@ class Guard:
 
     @property
     def best(self) -> str:
-        """The tier that would have cost the session least so far; the last of equal ones."""
-        return min(reversed(self.alone), key=self.alone.__getitem__)
+        """The most capable of the tiers that alone would have cost about the least so far."""
+        least = min(self.alone.values()) * (1 + self.limit)
+        return [name for name, cost in self.alone.items() if cost <= least][-1]
 
     @property
     def room(self) -> float:
         """Dollars that may still be risked; below 0 the best single tier must be kept to."""
         return (1 + self.limit) * min(self.alone.values()) - self.paid
 
-    def allows(self, extra: float, ahead: float = 0.0) -> bool:
-        """Return whether a switch that may lose `extra` dollars stays within the limit.
+    def allows(self, extra: float) -> bool:
+        """Return whether a switch that may lose `extra` dollars stays within the limit."""
+        return extra <= self.room
 
-        `ahead` is what the rest of the session is expected to cost the best single tier: its
-        share of the limit may be risked now.
+    def keeps(self, plan: float, alone: Mapping[str, float], fallback: float) -> bool:
+        """Return whether a session may go on as planned, rather than on its best single tier.
+
+        It may within the limit; past it only if going on is clearly cheaper than falling back,
+        since what has been spent on a second cache does not come back by leaving it.
+
+        Args:
+            plan: expected dollars for the rest of the session as planned.
+            alone: the same for each tier, had it worked alone from the start.
+            fallback: the same for the best single tier as things stand.
         """
-        return extra <= self.room + self.limit * ahead
+        least = min(self.alone[name] + rest for name, rest in alone.items())
+        bound = (1 + self.limit) * least
+        return self.paid + plan <= bound or fallback > (1 + self.limit) * plan
 
-    def keeps(
-        self,
-        tier: str,
-        prompt_tokens: int,
-        tiers: Sequence[TierFacts],
-        success: Mapping[str, float],
-        outlook: Outlook,
-    ) -> bool:
-        """Return whether this step may be done on `tier`, even if its draft fails."""
-        named = {facts.name: facts for facts in _ranked(tiers)}
-        if tier == self.best or self.best not in named:
-            return True
-        top = _ranked(tiers)[-1]
-        risked = step_usd(named[tier], prompt_tokens, outlook)
-        kept = step_usd(named[self.best], prompt_tokens, outlook)
-        if tier != top.name:
-            risked += outlook.check_usd + step_usd(top, prompt_tokens, outlook)
-        growth = int(outlook.new_tokens + outlook.output_tokens)
-        length = prompt_tokens + growth * outlook.steps / 2
-        ahead = alone_costs(int(length), growth, tiers, success, outlook)[self.best]
-        return self.allows(risked - kept, ahead * (outlook.steps - 1))
+
+class _Way(NamedTuple):
+    """A set of tiers for the later steps: what the steps cost, what of all each tier is shown."""
+
+    cost: float
+    visited: tuple[float, ...]
 
 
 class _Sums(NamedTuple):
-    """One step's expected costs: tiers cheapest first, with their chances now and later."""
+    """One step's expected costs: tiers cheapest first, with their chances now."""
 
     length: int
-    tiers: tuple[TierFacts, ...]
-    chances: tuple[float, ...]
-    later: tuple[float, ...]
+    tiers: Sequence[TierFacts]
+    chances: Sequence[float]
+    ways: Sequence[_Way]
     outlook: Outlook
 
     def begun(self, i: int, shown: frozenset[int]) -> float:
         """Return what the session costs if tier `i` is next, those in `shown` having failed."""
         done = shown | {i}
         cost = step_usd(self.tiers[i], self.length, self.outlook)
-        failed = max((self.chances[j] for j in shown), default=0.0)
-        fails = 0.0
-        if i + 1 < len(self.tiers):  # given that lower tiers have failed
-            fails = min(1.0, (1 - self.chances[i]) / (1 - failed)) if failed < 1 else 1.0
+        fails = _fails(i, max(shown, default=None), self.chances)
         if fails:
             above = min(self.begun(j, done) for j in range(i + 1, len(self.tiers)))
             cost += fails * (self.outlook.check_usd + above)
@@ -199,24 +222,64 @@ class _Sums(NamedTuple):
 
     def rest(self, shown: frozenset[int]) -> float:
         """Return what the later steps cost, on those of the tiers that it pays to keep warm."""
-        steps = self.outlook.steps - 1
-        if steps <= 0:
-            return 0.0
-        growth = self.outlook.new_tokens + self.outlook.output_tokens
-        added, mean = growth * steps, self.length + growth * (steps + 1) / 2
-        ways = []
-        for lowest in range(len(self.tiers)):
-            cost, reached = 0.0, 0.0
-            for i in range(lowest, len(self.tiers)):
-                share = max(0.0, self.later[i] - reached)
-                reached += share
-                tier, price = self.tiers[i], _prices(self.tiers[i])
-                behind = 0 if i in shown else max(0, self.length - tier.warm)
-                visited = 1 - (1 - share) ** steps
-                cost += steps * share * _usd(tier, mean, 0, self.outlook)
-                cost += visited * (price.write - price.read) * (behind + added) / 1e6
-            ways.append(cost)
-        return min(ways)
+        added = _growth(self.outlook) * (self.outlook.steps - 1)
+        owed = []
+        for i, tier in enumerate(self.tiers):
+            behind = 0 if i in shown else max(0, self.length - tier.warm)
+            price = _prices(tier)
+            owed.append((price.write - price.read) * (behind + added) / 1e6)
+        return min(way.cost + sum(map(mul, way.visited, owed), 0.0) for way in self.ways)
+
+
+def _ways(
+    length: int, tiers: Sequence[TierFacts], alike: Sequence[Sequence[float]], outlook: Outlook
+) -> list[_Way]:
+    """Return the ways to go on, from some lowest tier up; a step is likely one of `alike`."""
+    steps = outlook.steps - 1
+    mean = length + _growth(outlook) * (steps + 1) / 2
+    drafts = [_usd(tier, mean, 0, outlook) for tier in tiers]
+    ways = []
+    for lowest in range(len(tiers)):
+        paths = [_path(lowest, None, drafts, chances, outlook.check_usd) for chances in alike]
+        parts = [sum(path.visits.get(i, 0.0) for path in paths) for i in range(len(tiers))]
+        visited = tuple(1 - (1 - min(1.0, part / len(paths))) ** steps for part in parts)
+        ways.append(_Way(steps * sum(path.cost for path in paths) / len(paths), visited))
+    return ways
+
+
+class _Path(NamedTuple):
+    """The cheapest order of tiers for a step: its cost, and how probable each one's turn is."""
+
+    cost: float
+    visits: dict[int, float]
+
+
+def _path(
+    lowest: int,
+    failed: int | None,
+    drafts: Sequence[float],
+    chances: Sequence[float],
+    check: float,
+) -> _Path:
+    """Return the cheapest path from tier `lowest` up where all caches are warm."""
+    paths = []
+    for i in range(lowest, len(drafts)):
+        fails = _fails(i, failed, chances)
+        cost, visits = drafts[i], {i: 1.0}
+        if fails:
+            above = _path(i + 1, i, drafts, chances, check)
+            cost += fails * (check + above.cost)
+            visits |= {j: fails * share for j, share in above.visits.items()}
+        paths.append(_Path(cost, visits))
+    return min(paths, key=lambda path: path.cost)
+
+
+def _fails(i: int, failed: int | None, chances: Sequence[float]) -> float:
+    """Return how probable it is that a tier fails, given that a lower one has; the top never."""
+    if i == len(chances) - 1:
+        return 0.0
+    known = 0.0 if failed is None else chances[failed]
+    return min(1.0, (1 - chances[i]) / (1 - known)) if known < 1 else 1.0
 
 
 def step_usd(tier: TierFacts, length: int, outlook: Outlook) -> float:
@@ -245,7 +308,12 @@ def _prices(tier: TierFacts) -> TierPrices:
     return tier.prices
 
 
-def _chance(tier: TierFacts, success: Mapping[str, float]) -> float:
-    """Return the probability that a tier's draft is right."""
-    known = 0.5 if tier.success is None else tier.success
-    return min(1.0, max(0.0, success.get(tier.name, known)))
+def _chances(order: Sequence[TierFacts], success: Mapping[str, float]) -> list[float]:
+    """Return the probability that each tier's draft is right; the top one's is taken to be."""
+    known = [0.5 if tier.success is None else tier.success for tier in order[:-1]]
+    given = (success.get(tier.name, one) for tier, one in zip(order, known, strict=False))
+    return [*(min(1.0, max(0.0, chance)) for chance in given), 1.0]
+
+
+def _growth(outlook: Outlook) -> float:
+    return outlook.new_tokens + outlook.output_tokens
