@@ -7,8 +7,6 @@ but the ids in their order, so the same log gives the same bytes.
 
 from __future__ import annotations
 
-from collections import deque
-
 from agentmesh import canonical
 
 MAX_CHARS = 64
@@ -35,22 +33,25 @@ class CallIds:
     """
 
     def __init__(self) -> None:
-        self._seen: dict[str, int] = {}
-        self._open: dict[str, deque[str]] = {}
-        self._last: dict[str, str] = {}
+        self._given: dict[str, list[str]] = {}
+        self._answered: dict[str, int] = {}
 
     def call(self, call_id: str) -> str:
         """Return the wire's id of the next call named `call_id`."""
-        count = self._seen.get(call_id, 0)
-        self._seen[call_id] = count + 1
-        wire = _made("again", f"{count} {call_id}") if count else safe_id(call_id)
-        self._open.setdefault(call_id, deque()).append(wire)
-        self._last[call_id] = wire
+        given = self._given.get(call_id)
+        if given is None:
+            wire = safe_id(call_id)
+            self._given[call_id] = [wire]
+        else:
+            wire = _made("again", f"{len(given)} {call_id}")
+            given.append(wire)
         return wire
 
     def result(self, call_id: str) -> str:
         """Return the wire's id of the oldest call named `call_id` that has no result yet."""
-        waiting = self._open.get(call_id)
-        if waiting:
-            return waiting.popleft()
-        return self._last.get(call_id, safe_id(call_id))
+        given = self._given.get(call_id)
+        if given is None:
+            return safe_id(call_id)
+        number = self._answered.get(call_id, 0)
+        self._answered[call_id] = number + 1
+        return given[min(number, len(given) - 1)]

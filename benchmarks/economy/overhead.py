@@ -37,12 +37,14 @@ def overhead(calls: int = 24) -> dict[str, Any]:
     chat: Any = connect(MODEL, base_url="http://127.0.0.1:9")
     warmth = Warmth()
     kept, anew = [], []
+    _call(turn, chat, warmth, step)
     for _ in range(calls):
-        forget()
-        anew.append(_call(turn, chat, warmth, step))
         step += 1
         _grow(turn, step)
         kept.append(_call(turn, chat, warmth, step))
+    for _ in range(calls):
+        forget()
+        anew.append(_call(turn, chat, warmth, step))
     tokens = sum(entry.tokens for entry in turn.view.shown)
     entries = len(turn.view.shown)
     memory.close()
