@@ -76,6 +76,12 @@ class Job:
     purpose: str = "act"
     view: View | None = None
 
+    @property
+    def labelled(self) -> RunnableConfig:
+        """The configuration, with what a tracer wants to know of the call."""
+        about = {"agentmesh_purpose": self.purpose, "agentmesh_tier": self.tier.name}
+        return {**self.config, "metadata": {**self.config.get("metadata", {}), **about}}
+
 
 class Outcome(NamedTuple):
     """What came of a job: an answer with the attempt that got it, or why there is none.
@@ -287,7 +293,7 @@ class Calls:
             attempt = replace(attempt, started_at=now, clock=time.perf_counter())
             account.hold(model, attempt.planned)
             self._pace.sent(model.model_name, attempt.planned.input + attempt.planned.output)
-            said = yield Send(attempt, self._attempts.config(attempt, job.config, lead), seconds)
+            said = yield Send(attempt, self._attempts.config(attempt, job.labelled, lead), seconds)
             if isinstance(said, AIMessage):
                 self._health.success(model.model_name)
                 self._pace.answered(model.model_name, time.perf_counter() - attempt.clock)

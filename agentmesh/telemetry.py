@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -53,14 +53,26 @@ COST_SOURCE = "gen_ai.usage.cost.source"
 TOKEN_TYPE = "gen_ai.token.type"  # noqa: S105  # a kind of tokens, no secret
 ERROR_TYPE = "error.type"
 CACHE_KIND = "agentmesh.cache.kind"
+PURPOSE = "agentmesh.call.purpose"
+TIER = "agentmesh.call.tier"
+OUTCOME = "agentmesh.draft.outcome"
+CHECK = "agentmesh.draft.check"
 
 METRIC_TOKENS = "gen_ai.client.token.usage"
-METRIC_DURATION = "gen_ai.client.operation.duration"
+METRIC_DURATIONS = {
+    "chat": "gen_ai.client.operation.duration",
+    "invoke_agent": "gen_ai.invoke_agent.duration",
+    "execute_tool": "gen_ai.execute_tool.duration",
+}
 METRIC_FIRST = "gen_ai.client.operation.time_to_first_chunk"
 METRIC_CACHE = "agentmesh.client.cache.tokens"
 METRIC_COST = "agentmesh.client.cost"
+METRIC_REFUSED = "agentmesh.drafts.refused"
 
 _AGENT_KEY, _SESSION_KEY, _RUN_KEY = "agentmesh_agent", "agentmesh_session", "agentmesh_run"
+_CALL_KEYS = {"agentmesh_purpose": PURPOSE, "agentmesh_tier": TIER}
+_DRAFTS = "act"
+"""The node that judges an answer after its span would have ended."""
 
 
 @dataclass
@@ -74,6 +86,15 @@ class _Open:
     first: bool = False
     model: str = ""
     attributes: dict[str, Any] | None = None
+    drafts: list[_Draft] | None = None
+
+
+class _Draft(NamedTuple):
+    """An answer that is still to be judged: its span, when it ended, and what measures it."""
+
+    span: Span
+    ended_ns: int
+    attributes: dict[str, Any]
 
 
 class Telemetry:
@@ -102,10 +123,14 @@ class Telemetry:
         self.tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
         meter = metrics.get_meter(SCOPE, meter_provider=meter_provider)
         self.tokens = meter.create_histogram(METRIC_TOKENS, "{token}", "Tokens of a call, by type")
-        self.duration = meter.create_histogram(METRIC_DURATION, "s", "Duration of an operation")
+        self.durations = {
+            operation: meter.create_histogram(name, "s", f"Duration of {operation}")
+            for operation, name in METRIC_DURATIONS.items()
+        }
         self.first = meter.create_histogram(METRIC_FIRST, "s", "Time to the first chunk")
         self.cache = meter.create_counter(METRIC_CACHE, "{token}", "Input tokens read or written")
         self.cost = meter.create_counter(METRIC_COST, "USD", "Cost of model calls, where known")
+        self.refused = meter.create_counter(METRIC_REFUSED, "{draft}", "Drafts that failed a check")
         self._books: list[PriceBook] = []
         self._handler = _Handler(self)
 
@@ -144,20 +169,22 @@ class _Handler(BaseCallbackHandler):
         run_id: UUID,
         parent_run_id: UUID | None = None,
         metadata: dict[str, Any] | None = None,
-        **_: Any,
+        **more: Any,
     ) -> None:
         about = metadata or {}
         run = str(about.get(_RUN_KEY, ""))
         above = self._open.get(parent_run_id) if parent_run_id else None
         if above is not None and above.run == run:
-            self._open[run_id] = _Open(above.span, run)
+            drafts: list[_Draft] | None = [] if more.get("name") == _DRAFTS else None
+            self._open[run_id] = _Open(above.span, run, drafts=drafts)
             return
         agent = str(about.get(_AGENT_KEY, ""))
         attributes = {OPERATION: "invoke_agent", AGENT: agent, CONVERSATION: about[_SESSION_KEY]}
         self._begin(run_id, above, f"invoke_agent {agent}", attributes, run)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **_: Any) -> None:
-        self._end(run_id)
+        failures = outputs.get("failures") if isinstance(outputs, dict) else None
+        self._end(run_id, check=failures[-1]["check"] if failures else "")
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         self._end(run_id, error)
@@ -197,10 +224,13 @@ class _Handler(BaseCallbackHandler):
         about = metadata or {}
         provider = str(about.get("ls_provider") or "")
         name = str(about.get("ls_model_name") or "")
-        attributes = {OPERATION: "chat", PROVIDER: provider, REQUEST_MODEL: name}
+        known = {key: str(about[name]) for name, key in _CALL_KEYS.items() if name in about}
+        attributes = {OPERATION: "chat", PROVIDER: provider, REQUEST_MODEL: name, **known}
         above = self._open.get(parent_run_id) if parent_run_id else None
         opened = self._begin(run_id, above, f"chat {name}", attributes, client=True)
         opened.model = f"{provider}:{name}"
+        opened.drafts = above.drafts if above is not None else None
+        opened.attributes = {**(opened.attributes or {}), **known}
         if opened.span is not None and _SESSION_KEY in about:
             opened.span.set_attribute(CONVERSATION, about[_SESSION_KEY])
             opened.span.set_attribute(AGENT, about[_AGENT_KEY])
@@ -252,9 +282,12 @@ class _Handler(BaseCallbackHandler):
         finally:
             self._end(run_id)
 
-    def _end(self, run_id: UUID, error: BaseException | None = None) -> None:
+    def _end(self, run_id: UUID, error: BaseException | None = None, check: str = "") -> None:
         opened = self._open.pop(run_id, None)
-        if opened is None or not opened.own or opened.span is None:
+        if opened is None or opened.span is None:
+            return
+        if not opened.own:
+            self._judge(opened.drafts or [], check)
             return
         attributes = dict(opened.attributes or {})
         if error is not None:
@@ -262,8 +295,21 @@ class _Handler(BaseCallbackHandler):
             attributes[ERROR_TYPE] = kind
             opened.span.set_attribute(ERROR_TYPE, kind)
             opened.span.set_status(self._to.trace.StatusCode.ERROR)
-        opened.span.end()
-        self._to.duration.record(time.perf_counter() - opened.began, attributes)
+        duration = self._to.durations[attributes[OPERATION]]
+        duration.record(time.perf_counter() - opened.began, attributes)
+        if opened.drafts is None or error is not None:
+            opened.span.end()
+        else:
+            opened.drafts.append(_Draft(opened.span, time.time_ns(), attributes))
+
+    def _judge(self, drafts: list[_Draft], check: str) -> None:
+        """End the spans of answers that have been judged, as of when they were given."""
+        for draft in drafts:
+            draft.span.set_attribute(OUTCOME, "refused" if check else "accepted")
+            if check:
+                draft.span.set_attribute(CHECK, check)
+                self._to.refused.add(1, {**draft.attributes, CHECK: check})
+            draft.span.end(draft.ended_ns)
 
     def _answered(self, opened: _Open, message: AIMessage) -> None:
         span, metadata = opened.span, message.response_metadata

@@ -18,6 +18,7 @@ from opentelemetry.trace import StatusCode
 
 from agentmesh import Agent, Price, Tier
 from agentmesh.errors import MissingExtraError, TurnError
+from agentmesh.memory.compaction import Compaction
 from agentmesh.telemetry import Telemetry
 from agentmesh.testing import Answer, Emulator, Fault, Request, emulator
 from agentmesh.tools import tool
@@ -165,7 +166,8 @@ def test_metrics_add_up_to_the_ledger(server: Emulator, recorded: Recorded) -> N
     assert recorded.metric(cache, **{kind: "write"}) == sum(c.usage.write for c in calls)
     spent = sum(call.cost or 0 for call in calls) / 1e6
     assert recorded.metric("agentmesh.client.cost") == pytest.approx(spent)
-    assert recorded.metric("gen_ai.client.operation.duration") > 0
+    for name in ("client.operation", "invoke_agent", "execute_tool"):
+        assert recorded.metric(f"gen_ai.{name}.duration") > 0
 
 
 def test_the_first_token_of_a_stream_is_timed(server: Emulator, recorded: Recorded) -> None:
@@ -214,6 +216,48 @@ def test_an_agent_inside_anothers_tool_is_counted_once_and_nested(recorded: Reco
     assert first.parent is not None
     assert first.parent.span_id == asked.context.span_id
     assert {s.context.trace_id for s in recorded.spans()} == {second.context.trace_id}
+
+
+def test_a_refused_draft_says_so_on_its_own_span(recorded: Recorded) -> None:
+    def desk(request: Request) -> Answer:
+        small = request.model == "small"
+        return Answer("", [("no_such_tool", {})]) if small else Answer("Hello, all is well.")
+
+    with emulator(desk) as other:
+        url, price = other.openai_url, Price("0.05", "0.20")
+        small = Tier("small", "openai-compatible:small", base_url=url, price=price)
+        large = Tier("large", "anthropic:claude-opus-5-5", base_url=other.url)
+        agent = make(other, recorded, tiers=[small, large], tools=[])
+        agent.invoke("Hello there!", session="s1")
+    refused, accepted = (dict(span.attributes or {}) for span in recorded.spans("chat"))
+    assert (refused["agentmesh.draft.outcome"], accepted["agentmesh.draft.outcome"]) == (
+        "refused",
+        "accepted",
+    )
+    [first, _] = agent.memory.ledger.calls()
+    assert first.outcome == f"check:{refused['agentmesh.draft.check']}"
+    assert "agentmesh.draft.check" not in accepted
+    assert [span["agentmesh.call.tier"] for span in (refused, accepted)] == ["small", "large"]
+    assert recorded.metric("agentmesh.drafts.refused") == 1
+    one, two = recorded.spans("chat")
+    assert one.end_time is not None
+    assert two.start_time is not None
+    assert one.end_time <= two.start_time
+
+
+def test_spans_and_metrics_tell_what_a_call_was_for(server: Emulator, recorded: Recorded) -> None:
+    compaction = Compaction(keep_turns=1, keep_tokens=100, digest_tokens=50, max_tokens=2_600)
+    agent = make(server, recorded, compaction=compaction)
+    while not any(call.purpose == "digest" for call in agent.memory.ledger.calls()):
+        agent.invoke("Tell me more about it, at length. " * 40, session="s1")
+    told = [dict(span.attributes or {}) for span in recorded.spans("chat")]
+    calls = agent.memory.ledger.calls()
+    assert [span["agentmesh.call.purpose"] for span in told] == [call.purpose for call in calls]
+    assert {span["agentmesh.call.tier"] for span in told} == {"only"}
+    digests = recorded.metric("agentmesh.client.cost", **{"agentmesh.call.purpose": "digest"})
+    assert digests == pytest.approx(
+        sum(call.cost or 0 for call in calls if call.purpose == "digest") / 1e6
+    )
 
 
 def test_without_the_package_the_hint_is_the_line_that_installs_it(
