@@ -25,6 +25,7 @@ from agentmesh.routing.fewshot import FewShot
 from agentmesh.routing.health import Health, ModelHealth
 from agentmesh.routing.judges import Agreement, Judge, LogProbability
 from agentmesh.routing.pace import Pace, Rate
+from agentmesh.routing.policy import Policy
 from agentmesh.routing.retry import (
     Retries,
     RetryBudget,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
         oracle,
         recall_at,
     )
+    from agentmesh.routing.passing import Passing
     from agentmesh.routing.scope import Scope
     from agentmesh.routing.spam import SpamFilter
     from agentmesh.routing.steptiers import StepTiers
@@ -71,6 +73,7 @@ _LAZY = {
     "Curve": "evaluation",
     "Interval": "evaluation",
     "Judged": "verifier",
+    "Passing": "passing",
     "Recipe": "classifier",
     "Scope": "scope",
     "SpamFilter": "spam",
@@ -112,7 +115,9 @@ __all__ = [
     "ModelHealth",
     "Outlook",
     "Pace",
+    "Passing",
     "PastCall",
+    "Policy",
     "QuantileTracker",
     "Rate",
     "Recipe",

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from agentmesh import canonical
 from agentmesh.errors import ConfigError, TurnError
 from agentmesh.routing.choice import Outlook, expected_costs
-from agentmesh.routing.escalation import escalate
+from agentmesh.routing.escalation import HALFWAY, escalate
+from agentmesh.routing.policy import Policy
 from agentmesh.routing.rules import Rule, Rules
 from agentmesh.routing.steps import KINDS, Decision, Kind, Stage, Step, TierFacts, Verdict
 
 if TYPE_CHECKING:
     from agentmesh.routing.classifier import TextClassifier
     from agentmesh.routing.fewshot import FewShot
+    from agentmesh.routing.passing import Passing
     from agentmesh.routing.scope import Scope
     from agentmesh.routing.seeds import Example
     from agentmesh.routing.spam import SpamFilter
@@ -41,6 +45,11 @@ LEAST_HALF = 4
 MAX_CHARS = 100_000
 """Longer messages are refused before anything reads them."""
 
+_PARTS = (
+    *("rules", "classifier", "spam", "scope", "bar", "need"),
+    *("max_chars", "outlook", "steady", "passing", "pardons"),
+)
+
 
 class Reading(NamedTuple):
     """What the classifier makes of a text: probabilities of the kinds, and the spam log-odds."""
@@ -55,6 +64,9 @@ class Router:
     `bar` is the probability with which the chosen tier must suffice. Of the tiers that do, the
     cheapest over the steps that remain is taken (see `outlook`) where all tiers' prices are
     known, and the lowest where they are not. No model is called, but by `with_model`.
+
+    `passing` is what the ledger has taught about the cheap tier; `pardons` are the fingerprints of
+    messages that were blocked once and that a person has let in.
 
     Example:
         router = Router.auto()
@@ -74,6 +86,8 @@ class Router:
         max_chars: int = MAX_CHARS,
         outlook: Outlook | None = None,
         steady: bool = False,
+        passing: Passing | None = None,
+        pardons: Collection[str] = (),
     ) -> None:
         if not 0 < bar <= 1:
             raise ConfigError(f"bar={bar!r}", hint="give a probability above 0, such as 0.7")
@@ -89,7 +103,9 @@ class Router:
         self.classifier, self.spam, self.scope = classifier, spam, scope
         self.bar, self.max_chars = bar, max_chars
         self.outlook, self.steady = outlook or Outlook(), steady
+        self.passing, self.pardons = passing, frozenset(pardons)
         self.model: FewShot | None = None
+        self.policy = Policy()
         self.need = {**NEED, **need}
         self._read = lru_cache(maxsize=256)(self._read_anew)
 
@@ -145,18 +161,14 @@ class Router:
 
     def with_model(self, model: FewShot | None) -> Router:
         """Return a router like this one that asks `model` where the classifier is unsure."""
-        other = Router(
-            self.rules,
-            self.classifier,
-            spam=self.spam,
-            scope=self.scope,
-            bar=self.bar,
-            need=self.need,
-            max_chars=self.max_chars,
-            outlook=self.outlook,
-            steady=self.steady,
-        )
+        other = self.changed()
         other.model = model
+        return other
+
+    def under(self, policy: Policy) -> Router:
+        """Return a router like this one whose agent keeps to a policy."""
+        other = self.changed()
+        other.policy = policy
         return other
 
     def steadied(self) -> Router:
@@ -166,8 +178,12 @@ class Router:
         before or after a plain question change little. Some requests that are hard in one half
         only are left to the cheaper tier and its checks.
         """
-        other = self.with_model(self.model)
-        other.steady = True
+        return self.changed(steady=True)
+
+    def changed(self, **changes: Any) -> Router:
+        """Return a router like this one, but for what the constructor takes anew."""
+        other = Router(**{**{name: getattr(self, name) for name in _PARTS}, **changes})
+        other.model, other.policy = self.model, self.policy
         return other
 
     def admit(self, text: str, *, first: bool = True) -> Verdict:
@@ -181,6 +197,8 @@ class Router:
             return Verdict(False, "too-large", 1.0, "rules", reason)
         if not text.strip():
             return Verdict(False, "empty", 1.0, "rules", "the message is empty")
+        if self.pardons and fingerprint(text) in self.pardons:
+            return Verdict(True, "simple", 1.0, "review", "a person has let this message in")
         if rule := self.rules.match(text, "block"):
             return Verdict(False, rule.kind, 1.0, "rules", f"the rule {rule.name!r} matches")
         reading = self._read(text)
@@ -215,6 +233,18 @@ class Router:
             return self._by_model(self.model, step, available)
         return self._by_reading(reading, available, step)
 
+    def chances(self, step: Step, tiers: Sequence[TierFacts]) -> dict[str, float]:
+        """Return how likely each tier's draft of a step is good enough; the top one's always is."""
+        order = _checked(tiers)
+        rule, reading = self.rules.match(step.text), self._read(step.text)
+        if rule is not None:
+            reading = Reading({rule.kind: 1.0}, 0.0)
+        if reading is None:
+            known = [HALFWAY if t.success is None else t.success for t in order[:-1]]
+            return dict(zip((tier.name for tier in order), [*known, 1.0], strict=True))
+        found = self._chances(step.text, reading, order)
+        return dict(zip((tier.name for tier in order), found, strict=True))
+
     def suffices(self, reading: Reading, position: int, count: int) -> float:
         """Return the probability that tier `position` of `count` (cheapest first) is enough."""
         reach = 1.0 if count < 2 else position / (count - 1)
@@ -236,6 +266,8 @@ class Router:
                 "need": dict(self.need),
                 "max_chars": self.max_chars,
                 "steady": self.steady,
+                "passing": self.passing.state() if self.passing else None,
+                "pardons": sorted(self.pardons),
             },
         )
 
@@ -244,6 +276,7 @@ class Router:
         """Read a router that `save` wrote; a foreign or tampered file is refused."""
         from agentmesh.routing import store
         from agentmesh.routing.classifier import TextClassifier
+        from agentmesh.routing.passing import Passing
         from agentmesh.routing.scope import Scope
         from agentmesh.routing.spam import SpamFilter
 
@@ -258,6 +291,8 @@ class Router:
                 need=state["need"],
                 max_chars=state["max_chars"],
                 steady=state["steady"],
+                passing=Passing.from_state(state["passing"]) if state.get("passing") else None,
+                pardons=state.get("pardons", ()),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(
@@ -294,19 +329,32 @@ class Router:
         tier = available[_position(need, len(available))]
         return _decision(tier, "rules", f"the rule {rule.name!r} matches", rule.kind, {})
 
-    def _chance(self, tier: TierFacts, reading: Reading, position: int, count: int) -> float:
+    def _chances(self, text: str, reading: Reading, available: Sequence[TierFacts]) -> list[float]:
+        """Return the chance that each tier is enough; the top one always is."""
+        chances = [
+            self._chance(tier, text, self.suffices(reading, i, len(available)))
+            for i, tier in enumerate(available[:-1])
+        ]
+        return [*chances, 1.0]
+
+    def _chance(self, tier: TierFacts, text: str, kinds: float) -> float:
+        """Return what is known best: this step's measure, the ledger's lesson, the kind."""
         if tier.success is not None:
             return tier.success
-        return self.suffices(reading, position, count)
+        if self.passing is None or tier.name != self.passing.tier:
+            return kinds
+        passes = 1 - self.passing.fails(text)
+        if self.passing.contract is None:
+            return passes
+        return max(self.bar, passes) if self.passing.allows(text) else 0.0
 
-    def _halves(self, text: str) -> list[Reading]:
-        """Return the readings of the two halves of a text that is long enough to have them."""
+    def _halves(self, text: str) -> list[str]:
+        """Return the two halves of a text that is long enough to have them."""
         words = text.split()
         if len(words) < 2 * LEAST_HALF:
             return []
         middle = len(words) // 2
-        halves = (" ".join(words[:middle]), " ".join(words[middle:]))
-        return [reading for half in halves if (reading := self._read(half)) is not None]
+        return [" ".join(words[:middle]), " ".join(words[middle:])]
 
     def _by_model(self, model: FewShot, step: Step, available: Sequence[TierFacts]) -> Decision:
         kind = model.kind(step.text)
@@ -319,23 +367,22 @@ class Router:
 
     def _by_reading(self, reading: Reading, available: Sequence[TierFacts], step: Step) -> Decision:
         kind = max(reading.probabilities, key=reading.probabilities.__getitem__)
-        chances = {
-            tier.name: self._chance(tier, reading, i, len(available))
-            for i, tier in enumerate(available[:-1])
-        } | {available[-1].name: 1.0}
-        if self.steady and chances[available[0].name] < self.bar:
+        found = self._chances(step.text, reading, available)
+        if self.steady and found[0] < self.bar:
             for half in self._halves(step.text):
-                for i, tier in enumerate(available[:-1]):
-                    chance = self._chance(tier, half, i, len(available))
-                    chances[tier.name] = max(chances[tier.name], chance)
+                part = self._read(half)
+                if part is not None:
+                    found = list(map(max, found, self._chances(half, part, available)))
+        chances = {tier.name: chance for tier, chance in zip(available, found, strict=True)}
         enough = [tier for tier in available if chances[tier.name] >= self.bar]
-        tier, why = enough[0], ""
+        tier, why, costs = enough[0], "", dict[str, float]()
         if len(enough) > 1 and all(tier.prices is not None for tier in available):
             costs = expected_costs(step.prompt_tokens, available, chances, self.outlook)
             tier = min(enough, key=lambda t: costs[t.name])
             why = ", costing " + ", ".join(f"{t.name} ${costs[t.name]:.4f}" for t in enough)
         reason = f"reads like a {kind} request; {tier.name} suffices with {chances[tier.name]:.0%}"
-        return _decision(tier, "classifier", reason + why, kind, reading.probabilities)
+        decision = _decision(tier, "classifier", reason + why, kind, reading.probabilities)
+        return replace(decision, chances=chances, costs=costs)
 
 
 @cache
@@ -343,6 +390,11 @@ def _auto() -> Router:
     from agentmesh.routing.seeds import seeds
 
     return Router.train(seeds())
+
+
+def fingerprint(text: str) -> str:
+    """Return what names a message in `pardons`: spacing and case do not matter."""
+    return canonical.sha(" ".join(text.casefold().split()))
 
 
 def _checked(tiers: Sequence[TierFacts]) -> list[TierFacts]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from agentmesh.errors import ConfigError
 
@@ -106,10 +106,33 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The tier for a step, and why in words."""
+    """The tier for a step, and why in words.
+
+    `probabilities` are those of the request kinds, `chances` that each tier is enough, `costs` the
+    dollars that the rest of the session is expected to cost by the tier that it goes on with;
+    `version` names the stored router that decided, if one did.
+    """
 
     tier: str
     stage: Stage
     reason: str
     kind: str
     probabilities: Mapping[str, float] = field(default_factory=dict)
+    chances: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
+    version: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """Return the decision as the ledger keeps it: what is empty is left out."""
+        told = {"stage": self.stage, "reason": self.reason, "kind": self.kind}
+        measured = {
+            "probabilities": _rounded(self.probabilities, 4),
+            "chances": _rounded(self.chances, 4),
+            "costs": _rounded(self.costs, 8),
+        }
+        named = {"router": self.version} if self.version else {}
+        return {**told, **{name: rows for name, rows in measured.items() if rows}, **named}
+
+
+def _rounded(rows: Mapping[str, float], digits: int) -> dict[str, float]:
+    return {name: round(value, digits) for name, value in rows.items()}
