@@ -16,7 +16,9 @@ class Outlook:
     """What is expected of the rest of a session: steps, and tokens in and out per step.
 
     `later` holds the tiers' chances at steps that the later ones are expected to be like, such as
-    the session's last ones; without it they are taken to be like this step.
+    the session's last ones; without it they are taken to be like this step. The prompt's first
+    `shared_tokens` are those of `sharers` sessions, which follow each other before it grows cold:
+    each pays its part of writing them, or no session would ever begin on a tier that others left.
     """
 
     steps: float = 6.0
@@ -24,12 +26,16 @@ class Outlook:
     output_tokens: float = 300.0
     check_usd: float = 0.0
     later: Sequence[Mapping[str, float]] = ()
+    shared_tokens: int = 0
+    sharers: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.steps >= 1:
             raise ConfigError(f"steps={self.steps!r}", hint="at least this step remains")
-        if min(self.new_tokens, self.output_tokens, self.check_usd) < 0:
+        if min(self.new_tokens, self.output_tokens, self.check_usd, self.shared_tokens) < 0:
             raise ConfigError("tokens and costs are 0 or more", hint="see Outlook")
+        if not self.sharers >= 1:
+            raise ConfigError(f"sharers={self.sharers!r}", hint="this session is one of them")
         for chances in self.later:
             for tier, chance in chances.items():
                 if not 0 <= chance <= 1:
@@ -225,7 +231,7 @@ class _Sums(NamedTuple):
         added = _growth(self.outlook) * (self.outlook.steps - 1)
         owed = []
         for i, tier in enumerate(self.tiers):
-            behind = 0 if i in shown else max(0, self.length - tier.warm)
+            behind = 0.0 if i in shown else _behind(tier, self.length, self.outlook)
             price = _prices(tier)
             owed.append((price.write - price.read) * (behind + added) / 1e6)
         return min(way.cost + sum(map(mul, way.visited, owed), 0.0) for way in self.ways)
@@ -284,8 +290,14 @@ def _fails(i: int, failed: int | None, chances: Sequence[float]) -> float:
 
 def step_usd(tier: TierFacts, length: int, outlook: Outlook) -> float:
     """Return what one draft of a tier costs now, by what it has cached."""
-    warm = min(tier.warm, length)
-    return _usd(tier, warm, length - warm, outlook)
+    behind = _behind(tier, length, outlook)
+    return _usd(tier, length - behind, behind, outlook)
+
+
+def _behind(tier: TierFacts, length: int, outlook: Outlook) -> float:
+    """Return how many tokens a tier must be shown, of the shared ones this session's part."""
+    shared = max(0, min(outlook.shared_tokens, length) - tier.warm)
+    return max(0, length - tier.warm) - shared * (1 - 1 / outlook.sharers)
 
 
 def _usd(tier: TierFacts, read: float, written: float, outlook: Outlook) -> float:

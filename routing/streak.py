@@ -20,26 +20,28 @@ LIKE_STEPS = 32
 class Streak:
     """A tier's chances in one session, read in the light of the steps before.
 
-    `keep` is the probability with which a step is of the kind of the one before it; `past` are
-    chances that the classifier gave steps of earlier sessions. Measure both on your own.
+    `keep` is the probability with which a step is of the kind of the one before it, `base` the
+    part of the steps that the tier does well on which the classifier was calibrated. `past` are
+    chances at the last steps of other sessions (see `later`).
 
     Example:
-        streak = Streak(keep=0.7, past=[0.9, 0.8, 0.1])
+        streak = Streak(keep=0.7, base=0.6)
         streak.chance(0.5)              # what the classifier says of the step's words
         streak.saw(passed=True)         # the tier's draft passed the checks
         streak.chance(0.5)              # higher now
     """
 
-    def __init__(self, *, keep: float = 0.7, past: Sequence[float] = (0.6,)) -> None:
-        if not 0 < keep < 1:
-            raise ConfigError(f"keep={keep!r}", hint="give a probability within 0 and 1")
-        if not past or not 0 < sum(past) / len(past) < 1 or not all(0 <= p <= 1 for p in past):
-            raise ConfigError(f"past={past!r}", hint="give the chances of some steps")
-        self._keep, self._base = keep, sum(past) / len(past)
-        self._belief = self._base
-        self._fit, self._steps = self._base * PRIOR_STEPS, PRIOR_STEPS
+    def __init__(self, *, keep: float = 0.7, base: float = 0.6, past: Sequence[float] = ()) -> None:
+        for name, value in (("keep", keep), ("base", base)):
+            if not 0 < value < 1:
+                raise ConfigError(f"{name}={value!r}", hint="give a probability within 0 and 1")
+        if not all(0 <= chance <= 1 for chance in past):
+            raise ConfigError(f"past={past!r}", hint="give probabilities")
+        self._keep, self._base = keep, base
+        self._last = deque(past or (base,), maxlen=LIKE_STEPS)
+        self._belief = sum(past or (base,)) / max(1, len(past))
+        self._fit, self._steps = self._belief * PRIOR_STEPS, PRIOR_STEPS
         self._passed = self._promised = PRIOR_STEPS
-        self._last = deque(past, maxlen=LIKE_STEPS)
 
     def chance(self, chance: float) -> float:
         """Return the probability that the tier's draft passes this step; a new step begins."""

@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 if __package__ in (None, ""):
     sys.path.insert(0, str(ROOT))
 
-from benchmarks.routing.measures import MEASURES, Data, Figure  # path set above
+from benchmarks.routing.figure import Data, Figure  # path set above
+from benchmarks.routing.measures import MEASURES
 
 
 def main(arguments: list[str] | None = None) -> int:

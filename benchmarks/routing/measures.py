@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,41 +36,10 @@ from agentmesh.routing.drafts import CheckContext, Draft, DraftCall, ToolFacts
 from agentmesh.routing.scope import foreignness
 from agentmesh.routing.spam import cues
 from agentmesh.routing.steptiers import choose, step_facts, step_text
+from benchmarks.routing import sessions
+from benchmarks.routing.figure import Data, Figure
 
 ROUNDS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One row of the table; `target` is a bound, at least or at most."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    baseline: str
-    target: float | None
-    at_most: bool = False
-    unit: str = ""
-
-    @property
-    def reached(self) -> bool | None:
-        """Whether the figure itself meets its target."""
-        if self.target is None:
-            return None
-        return self.value <= self.target if self.at_most else self.value >= self.target
-
-
-class Data:
-    """The data folder; a missing file skips its measures."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def rows(self, name: str) -> list[dict[str, Any]]:
-        path = self.root / name
-        with path.open(encoding="utf-8") as lines:
-            return [json.loads(line) for line in lines]
 
 
 def mmlu(data: Data) -> Iterator[Figure]:
@@ -377,6 +343,9 @@ MEASURES: dict[str, Callable[[Data], Iterator[Figure]]] = {
     "shift": shift,
     "latency": latency,
     "steering": steering,
+    "trace": sessions.traced,
+    "conversations": sessions.recorded,
+    "escalation": sessions.escalated,
 }
 
 

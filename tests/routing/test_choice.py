@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from agentmesh.errors import ConfigError
@@ -62,6 +64,14 @@ def test_what_is_written_on_leaving_is_not_written_on_return():
         )
     owed = [expected_costs(50_000, t, {"standard": 0.95}, outlook) for t in (fresh, behind)]
     assert owed[1]["standard"] - owed[0]["standard"] == pytest.approx(30_000 * 5.75e-6, rel=0.01)
+
+
+def test_a_prefix_that_many_sessions_share_keeps_none_of_them_from_a_tier():
+    warm = tiers(0, 6_000)
+    alone = Outlook(steps=2, new_tokens=100, output_tokens=20)
+    among = replace(alone, shared_tokens=6_000, sharers=20)
+    assert choose(6_200, warm, {"standard": 0.9}, alone).tier == "flagship"
+    assert choose(6_200, warm, {"standard": 0.9}, among).tier == "standard"
 
 
 def test_a_third_tier_is_skipped_where_the_top_is_the_cheaper_way_up():
@@ -146,6 +156,7 @@ def test_a_success_between_failures_starts_the_count_anew():
     [
         lambda: Outlook(steps=0),
         lambda: Outlook(new_tokens=-1),
+        lambda: Outlook(sharers=0),
         lambda: Guard([]),
         lambda: Guard(["a"]).record(1.0, {"b": 1.0}),
         lambda: Health(failures=0),

@@ -7,7 +7,7 @@ from agentmesh.routing.streak import Streak
 def test_a_draft_that_passed_makes_the_next_step_likelier_and_a_failed_one_less():
     chances = {}
     for passed in (True, None, False):
-        streak = Streak(keep=0.8, past=[0.5])
+        streak = Streak(keep=0.8, base=0.5)
         streak.chance(0.5)
         if passed is not None:
             streak.saw(passed=passed)
@@ -17,13 +17,13 @@ def test_a_draft_that_passed_makes_the_next_step_likelier_and_a_failed_one_less(
 
 
 def test_kinds_that_do_not_come_in_runs_leave_the_classifier_alone():
-    streak = Streak(keep=1e-9, past=[0.6])
+    streak = Streak(keep=1e-9, base=0.6)
     for _ in range(3):
         assert streak.chance(0.9) == pytest.approx(0.9, abs=0.03)
 
 
 def test_failures_that_nothing_foretold_lower_what_is_believed():
-    streak = Streak(past=[0.9])
+    streak = Streak(base=0.9)
     for step in range(40):
         streak.chance(0.95)
         streak.saw(passed=step % 2 == 0)
@@ -51,8 +51,8 @@ def test_certainty_stays_certain():
     "use",
     [
         lambda: Streak(keep=1.0),
-        lambda: Streak(past=[]),
-        lambda: Streak(past=[1.0]),
+        lambda: Streak(base=0.0),
+        lambda: Streak(past=[1.5]),
         lambda: Streak().chance(1.5),
     ],
 )
