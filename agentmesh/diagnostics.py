@@ -1,7 +1,7 @@
 """A vendor's own word on why its cache missed, for the ledger to be checked against.
 
-Anthropic compares a request with the one before it, if it is told which that was. Asking changes
-no byte of the cached prefix and costs nothing.
+Anthropic, and OpenAI from GPT-5.6 on, compare a request with the one before it, if they are told
+which that was. Asking changes no byte of the cached prefix and costs nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ class Diagnostics:
         if not tier.diagnosed:
             return model
         last = self._last.get((session, tier.model_name))
-        return model.bind(diagnostics={"previous_message_id": last})
+        if tier.model_name.startswith("anthropic:"):
+            return model.bind(diagnostics={"previous_message_id": last})
+        if last is None:
+            return model
+        return model.bind(prompt_cache_options={"comparison_response_id": last})
 
     def told(self, tier: Tier, session: str, message: AIMessage) -> str:
         """Return the vendor's reason for a miss, "" where it named none."""
@@ -45,6 +49,15 @@ class Diagnostics:
         self._last.move_to_end(key)
         while len(self._last) > KEPT:
             self._last.popitem(last=False)
-        told = metadata.get("diagnostics")
-        reason = told.get("cache_miss_reason") if isinstance(told, Mapping) else None
-        return str(reason.get("type") or "") if isinstance(reason, Mapping) else ""
+        return _anthropic(metadata) or _openai(metadata)
+
+
+def _anthropic(metadata: Mapping[str, Any]) -> str:
+    told = metadata.get("diagnostics")
+    reason = told.get("cache_miss_reason") if isinstance(told, Mapping) else None
+    return str(reason.get("type") or "") if isinstance(reason, Mapping) else ""
+
+
+def _openai(metadata: Mapping[str, Any]) -> str:
+    told = metadata.get("prompt_cache_diagnostics")
+    return str(told.get("reason") or "") if isinstance(told, Mapping) else ""

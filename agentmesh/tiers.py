@@ -44,8 +44,9 @@ class Tier:
         timeout_s: of one request.
         price: of a model that no price list knows, in dollars per million tokens.
         cache: false for a model whose prompt is not to be marked for caching.
-        diagnose: whether the vendor is asked why its cache missed, where it can say (Anthropic);
-            by default only at the vendor's own address, since a proxy may refuse to be asked.
+        diagnose: whether the vendor is asked why its cache missed, where it can say (Anthropic,
+            OpenAI from GPT-5.6 on); by default only at the vendor's own address, since a proxy may
+            refuse to be asked.
         view: what the model may see of the buckets and the log; everything, if left out.
         siblings: models of the same level that answer while this one cannot: model strings of the
             same vendor, or tiers with an address and a price of their own.
@@ -143,7 +144,10 @@ class Tier:
     @cached_property
     def diagnosed(self) -> bool:
         """Whether the vendor is asked why its cache missed."""
-        if not self.ours or not self.model_name.startswith("anthropic:"):
+        from agentmesh.economy.semantics import semantics
+
+        named = self.model_name.startswith(("anthropic:", "openai:"))
+        if not (self.ours and named and semantics(self.model_name).diagnoses):
             return False
         if self.diagnose is not None:
             return self.diagnose

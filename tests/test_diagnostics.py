@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from agentmesh import Agent, Tier
-from agentmesh.audit.accounts import explain
+from agentmesh.audit.accounts import add_up, explain
 from agentmesh.audit.prompts import sent
-from agentmesh.economy.misses import Cause
+from agentmesh.economy.misses import Cause, agrees
 from agentmesh.memory import Core, Memory
 from agentmesh.testing import Answer, Emulator, Request, emulator
 
@@ -69,7 +69,10 @@ def test_without_being_told_to_nothing_is_asked_of_a_proxy(server: Emulator) -> 
     tier = Tier("only", "anthropic:claude-opus-5-5", base_url=server.url)
     assert not tier.diagnosed
     assert Tier("only", "anthropic:claude-opus-5-5", api_key="k").diagnosed
-    assert not Tier("only", "openai:gpt-6.1-sol", api_key="k", diagnose=True).diagnosed
+    assert Tier("only", "openai:gpt-6.1-sol", api_key="k").diagnosed
+    assert not Tier("only", "openai:gpt-4.1", api_key="k", diagnose=True).diagnosed
+    url = "http://127.0.0.1:9/v1"
+    assert not Tier("only", "openai-compatible:gpt-6.1-sol", base_url=url, diagnose=True).diagnosed
     asked: list[object] = []
 
     def brain(request: Request) -> Answer:
@@ -80,3 +83,26 @@ def test_without_being_told_to_nothing_is_asked_of_a_proxy(server: Emulator) -> 
         tier = Tier("only", "anthropic:claude-opus-5-5", base_url=other.url)
         Agent("desk", POLICY, tiers=[tier], memory=memory).invoke("Hello?", session="s1")
     assert asked == [None]
+
+
+def test_openai_is_asked_to_compare_with_the_response_before(server: Emulator) -> None:
+    memory, url = Memory(), server.openai_url
+    tier = Tier("only", "openai:gpt-6.1-sol", base_url=url, api_key="k", diagnose=True)
+    agent = Agent("desk", POLICY, tiers=[tier], memory=memory)
+    for _ in range(3):
+        agent.invoke(LONG, session="s1")
+    assert words(memory) == [("first visit", ""), (None, ""), (None, "")]
+    memory.profile("anonymous").set("name", "Ann")
+    turn = memory.open_turn(session="s1", user="anonymous", agent="desk", blocks=[])
+    turn.begin_epoch(Core(turn.epoch.tools, turn.epoch.core), "request")
+    turn.finish()
+    agent.invoke(LONG, session="s1")
+    assert words(memory)[-1] == ("memory fold", "input_changed")
+    assert add_up(memory).vendor == (1, 1)
+
+
+def test_a_vendors_setting_is_named_where_the_prompt_did_not_change() -> None:
+    assert agrees("settings", "reasoning_effort_changed")
+    assert agrees("memory fold", "system_changed")
+    assert agrees("ttl", "tools_changed") is False
+    assert agrees("ttl", "previous_message_not_found") is None

@@ -10,8 +10,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentmesh.audit.prompts import Parting, Sent, cache_blocks, facts, layers, parting, sent
+from agentmesh.diagnostics import KEY
 from agentmesh.economy.billing import PrefixCache
-from agentmesh.economy.misses import Miss, miss
+from agentmesh.economy.misses import Miss, agrees, miss
 from agentmesh.economy.planner import place_marks
 from agentmesh.economy.prices import PriceBook
 from agentmesh.economy.semantics import ModelName, semantics
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
     from agentmesh.memory import Call, Memory
     from agentmesh.prompt import Prompt, Ttl
 
-KEYS = ("agent", "purpose", "tier", "model", "user", "session", "day")
+KEYS = ("agent", "node", "purpose", "tier", "model", "user", "session", "day")
 """By what a ledger can be split."""
+
+NODES = {"digest": "commit", "learn": "commit", "keep": "(between turns)", "quarantine": "tools"}
+"""The graph's node that makes calls of a purpose, where it is not `act`."""
 
 
 @dataclass
@@ -78,6 +82,14 @@ class LastMiss(NamedTuple):
     tokens: int
     place: str
     parting: Parting | None
+    vendor: str = ""
+
+
+class VendorWord(NamedTuple):
+    """How many misses the vendor named the cause of too, and of how many it said the same."""
+
+    told: int = 0
+    agreed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +114,7 @@ class Accounts:
     misses: Sequence[LastMiss]
     savings: Savings | None
     unread: Sequence[str] = ()
+    vendor: VendorWord = field(default_factory=VendorWord)
 
     @property
     def explained(self) -> float:
@@ -123,6 +136,7 @@ class Accounts:
                 {**row._asdict(), "parting": asdict(row.parting) if row.parting else None}
                 for row in self.misses
             ],
+            "vendor_word": self.vendor._asdict(),
             "savings": asdict(self.savings) if self.savings else None,
             "unread_sessions": list(self.unread),
         }
@@ -174,12 +188,15 @@ def add_up(
         misses=[_last_miss(memory, row) for row in reversed(newest)],
         savings=_savings(prompts, book, flagship),
         unread=unread,
+        vendor=_vendor_word(found),
     )
 
 
 def _value(call: Call, key: str) -> str:
     if key == "day":
         return datetime.fromtimestamp(call.started_at, UTC).date().isoformat()
+    if key == "node":
+        return NODES.get(call.purpose, "act")
     return str(getattr(call, key))
 
 
@@ -223,6 +240,11 @@ def explain(session: Sequence[Sent]) -> list[Found]:
     return found
 
 
+def _vendor_word(found: Iterable[Found]) -> VendorWord:
+    words = [agrees(row.miss.cause, str(row.made.call.decision.get(KEY, ""))) for row in found]
+    return VendorWord(sum(word is not None for word in words), words.count(True))
+
+
 def _waste(found: Iterable[Found], book: PriceBook) -> dict[str, Waste]:
     rows: dict[str, Waste] = {}
     for row in found:
@@ -261,6 +283,7 @@ def _last_miss(memory: Memory, row: Found) -> LastMiss:
         row.miss.tokens,
         place,
         where,
+        str(call.decision.get(KEY, "")),
     )
 
 

@@ -10,6 +10,7 @@ from agentmesh.audit.page import Bar, bars, facts, page, paragraph, section, tab
 _COLUMNS = ("", "calls", "input", "read", "written", "fresh", "output", "cost")
 _TITLES = {
     "agent": "By agent",
+    "node": "By node",
     "purpose": "By purpose",
     "tier": "By tier",
     "model": "By model",

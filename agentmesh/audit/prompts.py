@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from agentmesh.canonical import sha
+from agentmesh.diagnostics import KEY
 from agentmesh.economy.billing import Block, digest
 from agentmesh.economy.misses import Facts, Layer
 from agentmesh.economy.planner import MARKED_FAMILIES, positions
@@ -16,7 +17,7 @@ from agentmesh.economy.semantics import semantics
 from agentmesh.economy.tokens import count
 from agentmesh.economy.warmth import Outline
 from agentmesh.memory.epochs import tools_text
-from agentmesh.memory.render import SHOWN, parse_marks, render
+from agentmesh.memory.render import SHOWN, parse_marks, parse_view, render
 from agentmesh.memory.turns import load_epoch
 
 if TYPE_CHECKING:
@@ -45,11 +46,11 @@ def sent(memory: Memory, session: str, calls: Sequence[Call]) -> list[Sent]:
         epochs[number] = memory.database.read(load)
     made = []
     for call in calls:
-        epoch = epochs[call.epoch]
+        epoch, view = epochs[call.epoch], parse_view(call.marks)
         visible = [entry for entry in shown if epoch.base < entry.seq <= call.head]
-        made.append(
-            Sent(call, render(epoch, visible, tail=call.tail, marks=parse_marks(call.marks)))
-        )
+        seen = view.entries(visible, call.turn)
+        marks = parse_marks(call.marks)
+        made.append(Sent(call, render(view.epoch(epoch), seen, tail=call.tail, marks=marks)))
     return made
 
 
@@ -77,7 +78,7 @@ def facts(made: Sent, last: Sent | None, own: Sent | None) -> Facts:
         positions=sum(positions(e) for e in entries if e.seq > known) if known else 0,
         ttl_s=_life(call.model, prompt.marks),
         answered_at=call.started_at + call.latency_s,
-        vendor=str(call.decision.get("vendor_miss", "")),
+        vendor=str(call.decision.get(KEY, "")),
     )
 
 

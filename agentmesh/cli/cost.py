@@ -24,7 +24,9 @@ def cost(
     tenant: Annotated[str, typer.Option(help="Whose ledger.")] = "default",
     by: Annotated[
         list[str] | None,
-        typer.Option(help="agent, purpose, tier, model, user, session or day; may be repeated."),
+        typer.Option(
+            help="agent, node, purpose, tier, model, user, session or day; may be repeated."
+        ),
     ] = None,
     session: Annotated[str | None, typer.Option(help="Only this session.")] = None,
     user: Annotated[str | None, typer.Option(help="Only this user.")] = None,
@@ -145,6 +147,12 @@ def _print_waste(report: Accounts) -> None:
         shown.add_row(cause, f"{row.calls:,}", f"{row.tokens:,}", dollars(row.cost))
     console().print(shown)
     console().print(f"{report.explained:.1%} of missed tokens have a known cause.", style="dim")
+    told, agreed = report.vendor
+    if told:
+        console().print(
+            f"The vendor named the cause of {told} misses itself, {agreed} times the same.",
+            style="dim",
+        )
 
 
 def _print_misses(report: Accounts) -> None:

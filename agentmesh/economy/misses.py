@@ -16,6 +16,7 @@ Cause = Literal[
     "memory fold",
     "tool change",
     "instructions",
+    "settings",
     "model switch",
     "below minimum",
     "lookback",
@@ -34,7 +35,28 @@ _VENDOR: dict[str, Cause] = {
     "tools_changed": "tool change",
     "system_changed": "instructions",
     "messages_changed": "compaction",
+    "input_changed": "compaction",
+    "context_compacted": "compaction",
+    "prompt_cache_key_changed": "settings",
+    "text_format_changed": "settings",
+    "reasoning_effort_changed": "settings",
+    "verbosity_changed": "settings",
+    "service_tier_changed": "settings",
 }
+
+
+_SEEN_AS: dict[str, frozenset[Cause]] = {
+    "system_changed": frozenset({"instructions", "memory fold", "compaction"}),
+    "messages_changed": frozenset({"compaction", "memory fold"}),
+    "input_changed": frozenset({"instructions", "memory fold", "compaction"}),
+}
+
+
+def agrees(cause: Cause, vendor: str) -> bool | None:
+    """Return whether a cause is what the vendor saw; None where it named nothing that we know."""
+    if vendor not in _VENDOR:
+        return None
+    return cause in _SEEN_AS.get(vendor, {_VENDOR[vendor]})
 
 
 class Layer(NamedTuple):

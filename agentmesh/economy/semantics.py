@@ -47,6 +47,11 @@ class CacheSemantics:
     exact_match: bool
     source: str
 
+    @property
+    def diagnoses(self) -> bool:
+        """Whether the vendor says why a cache missed, if it is asked."""
+        return self.family in ("anthropic", "openai-explicit")
+
 
 class _Row(NamedTuple):
     pattern: re.Pattern[str]

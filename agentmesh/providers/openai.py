@@ -78,7 +78,10 @@ class OpenAIModel(ChatModel):
                 body["tool_choice"] = _choice(tool_choice)
         items, marked = _items(messages, self.model_name, explicit=explicit)
         if marked:
-            body.setdefault("prompt_cache_options", {"mode": "explicit"})
+            body["prompt_cache_options"] = {
+                "mode": "explicit",
+                **body.get("prompt_cache_options", {}),
+            }
         body["input"] = items
         if stream:
             body["stream"] = True
