@@ -30,6 +30,7 @@ from agentmesh.reply import Reply
 from agentmesh.rolling import recall_tool
 from agentmesh.routing import Check, Router, default_checks
 from agentmesh.seats import seated
+from agentmesh.stable import stable_text
 from agentmesh.tiers import Tier, check_tiers
 from agentmesh.tools import Catalogue, Pins, catalogue
 
@@ -124,7 +125,7 @@ class Agent:
         max_steps: int = MAX_STEPS,
         deadline_s: float = 60.0,
     ) -> None:
-        if not instructions.strip():
+        if not stable_text("instructions", instructions).strip():
             raise ConfigError("the instructions are empty", hint="say what the agent is for")
         if max_steps < 1:
             raise ConfigError(f"max_steps={max_steps!r}", hint="give 1 or more")
@@ -191,6 +192,11 @@ class Agent:
         text: str,
         *,
         user: str = "anonymous",
+    @property
+    def core(self) -> Core:
+        """What every user's prompts begin with: the tools and the instructions."""
+        return self._parts.core
+
         session: str | None = None,
         config: RunnableConfig | None = None,
     ) -> Reply:

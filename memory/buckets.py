@@ -22,6 +22,7 @@ from agentmesh.memory.promotion import Claim, Promotion, Verdict, judge
 from agentmesh.memory.tables import bucket_items, buckets
 from agentmesh.memory.twins import twin
 
+from agentmesh.stable import stable_value
 if TYPE_CHECKING:
     from agentmesh.memory.database import Database
 
@@ -357,6 +358,7 @@ class Bucket:
 
     def _draft(self, key: str, value: Any, source: str, author: str, trust: str) -> _Draft:
         text = None if value is None else canonical.clean(canonical.dumps(value))
+        stable_value(f"{key!r} of the {self._kind} of {self._owner!r}", value)
         item = Item(
             key=key,
             value=None if text is None else canonical.loads(text),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -36,11 +37,14 @@ from agentmesh.memory.tables import calls, epochs, layers
 from agentmesh.memory.twins import twin
 from agentmesh.memory.views import View as Scope
 from agentmesh.prompt import Entry, Marks, Prompt, Segment, ToolSpec
+from agentmesh.stable import drift, stable_text
 
 if TYPE_CHECKING:
     from agentmesh.memory.memory import Memory
 
 T = TypeVar("T")
+
+_LOG = logging.getLogger("agentmesh")
 
 CUT_SHORT = "Not completed: the turn was interrupted, and whether the call took effect is unknown."
 """What a model reads as the result of a call that was cut short."""
@@ -57,6 +61,9 @@ class Core:
     text: str
 
     def __post_init__(self) -> None:
+        stable_text("instructions", self.text)
+        for tool in self.tools:
+            stable_text(f"tool {tool.name}", f"{tool.description}\n{tool.parameters}")
         whole = self.text + tools_text(self.tools)
         if canonical.clean(whole) != whole:
             raise ConfigError(
@@ -161,6 +168,8 @@ class Turn:
         view = self.view
         if view.epoch is None or view.epoch.shared != core.layers:
             reason: Reason = "deploy" if view.epoch else "first"
+            if view.epoch is not None:
+                _warn_of_drift(view.epoch, core)
             self.begin_epoch(core, reason)
         memory = self._memory
         if memory.rhythm.stale(core.layers, now := memory.clock()):
@@ -392,6 +401,7 @@ class Turn:
     abegin_epoch = twin(begin_epoch)
     arefresh = twin(refresh)
     aflush = twin(flush)
+    atogether = twin(together)
     afinish = twin(finish)
     aabandon = twin(abandon)
     await_ = twin(wait)
@@ -436,6 +446,18 @@ def load_anchors(connection: Connection, session_id: int, epoch: int) -> dict[st
         .group_by(calls.c.model)
     )
     return {row[0]: row[1] for row in rows}
+
+
+def _warn_of_drift(epoch: Epoch, core: Core) -> None:
+    """Tell of instructions or tools that change from process to process without an edit."""
+    tools = tools_text(epoch.tools), tools_text(core.tools)
+    for segment, pair in (("instructions", (epoch.core, core.text)), ("tools", tools)):
+        if found := drift(*pair):
+            _LOG.warning(
+                "the %s are written anew in each process and nothing of them stays cached: %s",
+                segment,
+                found,
+            )
 
 
 def marks_of(prompt: Prompt) -> str:

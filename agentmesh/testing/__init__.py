@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from agentmesh.emulator.server import Emulator
     from agentmesh.emulator.server import Emulator as emulator
     from agentmesh.testing.cache import CacheLedger, assert_cache
+    from agentmesh.testing.stable import assert_stable
 
 _HOME = {
     "CacheLedger": "agentmesh.testing.cache",
     "Emulator": "agentmesh.emulator.server",
     "assert_cache": "agentmesh.testing.cache",
+    "assert_stable": "agentmesh.testing.stable",
 }
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "Recordings",
     "Request",
     "assert_cache",
+    "assert_stable",
     "echo",
     "emulator",
 ]
