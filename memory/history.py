@@ -12,11 +12,20 @@ from sqlalchemy import Connection, Row, func, select
 from agentmesh.errors import CorruptError
 from agentmesh.memory import ledger, sessions
 from agentmesh.memory.ledger import Call
-from agentmesh.memory.render import SHOWN, PrefixHash, parse_marks, parse_view, prompt_sha, render
+from agentmesh.memory.render import (
+    SHOWN,
+    PrefixHash,
+    ViewHash,
+    parse_marks,
+    parse_view,
+    prompt_sha,
+    render,
+)
 from agentmesh.memory.sessions import Record
 from agentmesh.memory.tables import entries
 from agentmesh.memory.turns import load_epoch
 from agentmesh.memory.twins import twin
+from agentmesh.memory.views import View
 from agentmesh.prompt import Entry, Prompt
 
 if TYPE_CHECKING:
@@ -94,14 +103,18 @@ def verify(connection: Connection, tenant: str, row: Row[Any]) -> Verified:
     for number, calls in groupby(made, key=lambda call: call.epoch):
         prefix = PrefixHash(epoch := load_epoch(connection, tenant, row.id, number))
         visible = [entry for entry in shown if entry.seq > epoch.base]
+        views: dict[View, ViewHash] = {}
+        upto = 0
         for call, new in _in_step(sorted(calls, key=lambda call: call.head), iter(visible)):
             prefix.extend(new)
-            scope = parse_view(call.marks)
+            upto += len(new)
+            scope, marks = parse_view(call.marks), parse_marks(call.marks)
             if scope.whole:
                 sha = prefix.of(call.tail, parse_marks(call.marks))
             else:
-                upto = scope.entries((e for e in visible if e.seq <= call.head), call.turn)
-                sha = prompt_sha(scope.epoch(epoch), upto, call.tail, parse_marks(call.marks))
+                if scope not in views:
+                    views[scope] = ViewHash(scope, epoch)
+                sha = views[scope].of(visible, upto, call.turn, call.tail, marks)
             if sha != call.prompt_sha:
                 raise _changed(call)
     return Verified(1, len(records), len(made))

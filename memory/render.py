@@ -101,11 +101,44 @@ class PrefixHash:
             self._hash.update(entry_line(entry).encode())
             self._head = entry.seq
 
+    def copy(self) -> PrefixHash:
+        """Return a hash that grows on its own from here."""
+        twin = PrefixHash.__new__(PrefixHash)
+        twin._hash, twin._head = self._hash.copy(), self._head
+        return twin
+
     def of(self, tail: str, marks: Marks) -> str:
         """Return the SHA-256 of the prompt that ends here with this tail and these marks."""
         whole = self._hash.copy()
         whole.update(f"{canonical.dumps(tail)}\n{marks_text(marks)}".encode())
         return whole.hexdigest()
+
+
+class ViewHash:
+    """The hashes of what a view has shown of an epoch, in the order of its calls.
+
+    Each call costs what is new to it, and each step of a window what then stands in it.
+    """
+
+    def __init__(self, scope: View, epoch: Epoch) -> None:
+        self._scope = scope
+        self._before = PrefixHash(scope.epoch(epoch))  # notes that outlived their turns
+        self._window = self._before
+        self._start = self._end = 0
+        self._first = 0
+
+    def of(self, shown: Sequence[Entry], upto: int, turn: int, tail: str, marks: Marks) -> str:
+        """Return the SHA-256 of the prompt that showed the first `upto` entries in a turn."""
+        first = self._scope.first_turn(turn)
+        if first > self._first:
+            self._first, start = first, self._start
+            while start < upto and shown[start].turn < first:
+                start += 1
+            self._before.extend(self._scope.entries(shown[self._start : start], turn))
+            self._window, self._start, self._end = self._before.copy(), start, start
+        self._window.extend(self._scope.entries(shown[self._end : upto], turn))
+        self._end = max(self._end, upto)
+        return self._window.of(tail, marks)
 
 
 def prompt_sha(epoch: Epoch, entries: Sequence[Entry], tail: str, marks: Marks) -> str:

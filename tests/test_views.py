@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from agentmesh import Agent, Tier
+from agentmesh import Agent, Tier, canonical
 from agentmesh.errors import ConfigError
 from agentmesh.memory import Call, Memory, View
+from agentmesh.memory.epochs import Epoch
+from agentmesh.memory.render import ViewHash, prompt_sha
+from agentmesh.prompt import Entry, Marks, Segment
 from agentmesh.testing import Answer, Emulator, Request, emulator
 from agentmesh.tools import context, declaration, tool
 
@@ -160,3 +166,31 @@ def test_refuses_what_is_no_view(given: dict[str, object], message: str) -> None
 def test_a_tier_refuses_a_view_that_is_none() -> None:
     with pytest.raises(ConfigError, match="is no view"):
         Tier("only", "anthropic:claude-opus-5-5", view="all")  # type: ignore[arg-type]  # wrong
+
+
+kinds = st.sampled_from(("user", "assistant", "tool", "note"))
+
+
+@given(
+    log=st.lists(st.tuples(kinds, st.integers(0, 2), st.booleans()), max_size=40),
+    scope=st.builds(
+        View,
+        profile=st.booleans(),
+        task=st.booleans(),
+        history_turns=st.none() | st.integers(1, 4),
+    ),
+)
+def test_the_running_hash_of_a_view_is_that_of_each_whole_prompt(log: Any, scope: View) -> None:
+    """Whatever the log: turns that skip, entries that come late, notes from before the window."""
+    epoch = Epoch(1, "first", 0, (), (Segment("core", "x"), Segment("profile", "p")), {})
+    entries: list[Entry] = []
+    turn, running = 1, ViewHash(scope, epoch)
+    for seq, (kind, ahead, late) in enumerate(log, 1):
+        turn += ahead
+        text = f"profile.a: {seq}\ntask.b: {seq}" if kind == "note" else f"said {seq}"
+        body = canonical.dumps({"blocks": [{"type": "text", "text": text}]})
+        entries.append(Entry(seq, max(1, turn - late), 0, kind, body, 1))
+        marks = Marks({"core": "short"}, {seq: "long"})
+        shown = scope.entries(entries, turn)
+        whole = prompt_sha(scope.epoch(epoch), shown, "tail", marks)
+        assert running.of(entries, len(entries), turn, "tail", marks) == whole
