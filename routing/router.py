@@ -245,6 +245,11 @@ class Router:
         found = self._chances(step.text, reading, order)
         return dict(zip((tier.name for tier in order), found, strict=True))
 
+    def spam_margin(self, text: str) -> float:
+        """Return the spam filter's log-odds on a text, which its threshold is compared with."""
+        reading = self._read(text)
+        return -50.0 if reading is None else reading.spam_margin
+
     def suffices(self, reading: Reading, position: int, count: int) -> float:
         """Return the probability that tier `position` of `count` (cheapest first) is enough."""
         reach = 1.0 if count < 2 else position / (count - 1)

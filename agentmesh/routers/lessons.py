@@ -176,7 +176,7 @@ def _scores(memory: Memory) -> dict[tuple[str, int], float]:
     return {key: sum(scores) / len(scores) for key, scores in given.items()}
 
 
-def _reviews(memory: Memory) -> dict[tuple[str, int], dict[str, str]]:
+def _reviews(memory: Memory) -> dict[tuple[str, int], dict[str, Any]]:
     found = {}
     for session, turn, _score, label, comment in _feedback(memory):
         if label.startswith(REVIEW):
