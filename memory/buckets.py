@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
-from sqlalchemy import Connection, and_, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, insert, literal_column, or_, select, update
 
 from agentmesh import canonical
 from agentmesh.economy.tokens import count
@@ -19,10 +19,11 @@ from agentmesh.errors import ConflictError, InputError
 from agentmesh.memory import tombstones
 from agentmesh.memory.database import insert_once
 from agentmesh.memory.promotion import Claim, Promotion, Verdict, judge
+from agentmesh.memory.statements import Statement
 from agentmesh.memory.tables import bucket_items, buckets
 from agentmesh.memory.twins import twin
-
 from agentmesh.stable import stable_value
+
 if TYPE_CHECKING:
     from agentmesh.memory.database import Database
 
@@ -357,8 +358,8 @@ class Bucket:
         )
 
     def _draft(self, key: str, value: Any, source: str, author: str, trust: str) -> _Draft:
-        text = None if value is None else canonical.clean(canonical.dumps(value))
         stable_value(f"{key!r} of the {self._kind} of {self._owner!r}", value)
+        text = None if value is None else canonical.clean(canonical.dumps(value))
         item = Item(
             key=key,
             value=None if text is None else canonical.loads(text),
@@ -500,8 +501,7 @@ class Facts:
     seen: dict[Kind, int]
 
 
-# Built once: putting a statement together costs more than SQLite takes to run it.
-_NEWER = (
+_NEWER = Statement(
     select(buckets.c.kind, bucket_items)
     .join(bucket_items, bucket_items.c.bucket_id == buckets.c.id)
     .where(
@@ -510,7 +510,7 @@ _NEWER = (
         or_(
             *(
                 and_(
-                    buckets.c.kind == kind,
+                    buckets.c.kind == literal_column(f"'{kind}'"),
                     buckets.c.owner == bindparam(kind),
                     bucket_items.c.revision > bindparam(f"{kind}_since"),
                 )
@@ -533,7 +533,7 @@ def facts(
     values: dict[str, Any] = {"tenant": tenant}
     for kind in KINDS:
         values |= {kind: owners.get(kind, ""), f"{kind}_since": told.get(kind, 0)}
-    rows = connection.execute(_NEWER, values).all()
+    rows = _NEWER.all(connection, values)
     found: dict[Kind, tuple[Item, ...]] = {}
     seen: dict[Kind, int] = dict(since or {})
     for kind in owners:

@@ -96,10 +96,10 @@ def rebuild(connection: Connection, tenant: str, session_id: int, call: Call) ->
 
 def verify(connection: Connection, tenant: str, row: Row[Any]) -> Verified:
     """Check a session's log and the prompt of each of its calls; one pass over both."""
-    records = sessions.load(connection, row.id)
+    records = sessions.load(connection, row.id, until=row.head)  # it may be growing
     sessions.verify(records, row.head, row.chain)
     shown = [record.entry for record in records if record.kind in SHOWN]
-    made = ledger.load(connection, row.id)
+    made = [call for call in ledger.load(connection, row.id) if call.head <= row.head]
     for number, calls in groupby(made, key=lambda call: call.epoch):
         prefix = PrefixHash(epoch := load_epoch(connection, tenant, row.id, number))
         visible = [entry for entry in shown if entry.seq > epoch.base]
@@ -110,7 +110,7 @@ def verify(connection: Connection, tenant: str, row: Row[Any]) -> Verified:
             upto += len(new)
             scope, marks = parse_view(call.marks), parse_marks(call.marks)
             if scope.whole:
-                sha = prefix.of(call.tail, parse_marks(call.marks))
+                sha = prefix.of(call.tail, marks)
             else:
                 if scope not in views:
                     views[scope] = ViewHash(scope, epoch)

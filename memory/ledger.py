@@ -10,6 +10,7 @@ from sqlalchemy import Connection, String, func, insert, select
 
 from agentmesh import canonical
 from agentmesh.economy.usage import Usage
+from agentmesh.memory.statements import Statement
 from agentmesh.memory.tables import calls, sessions
 from agentmesh.memory.twins import twin
 
@@ -75,7 +76,9 @@ _PLAIN = [
 ]
 
 
-_INSERT = insert(calls)
+_INSERT = Statement(
+    insert(calls), ("tenant", "session_id", "decision", "planned", *_PLAIN, *_USAGE)
+)
 _LENGTHS = {
     name: column.type.length
     for name in _PLAIN
@@ -85,20 +88,18 @@ _LENGTHS = {
 
 def store(connection: Connection, tenant: str, session_id: int, rows: list[Call]) -> None:
     """Write calls into the ledger; text that a vendor made too long is cut."""
-    connection.execute(
-        _INSERT,
-        [
-            {
-                "tenant": tenant,
-                "session_id": session_id,
-                "decision": canonical.dumps(dict(row.decision)),
-                "planned": canonical.dumps(dict(row.planned)),
-                **{name: _plain(name, getattr(row, name)) for name in _PLAIN},
-                **{name: getattr(row.usage, name) for name in _USAGE},
-            }
-            for row in rows
-        ],
+    values = (
+        {
+            "tenant": tenant,
+            "session_id": session_id,
+            "decision": canonical.dumps(dict(row.decision)),
+            "planned": canonical.dumps(dict(row.planned)),
+            **{name: _plain(name, getattr(row, name)) for name in _PLAIN},
+            **{name: getattr(row.usage, name) for name in _USAGE},
+        }
+        for row in rows
     )
+    _INSERT.run(connection, *values)
 
 
 def load(connection: Connection, session_id: int) -> list[Call]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Update, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from agentmesh import canonical
 from agentmesh.errors import BusyError, ConflictError, CorruptError, ErasedError, InputError
@@ -23,6 +23,7 @@ from agentmesh.memory import tombstones
 from agentmesh.memory.database import insert_once
 from agentmesh.memory.epochs import Epoch
 from agentmesh.memory.render import SHOWN, PrefixHash
+from agentmesh.memory.statements import Statement
 from agentmesh.memory.tables import entries, sessions
 from agentmesh.prompt import Entry
 
@@ -134,18 +135,18 @@ def _started(pid: int) -> str:
         return ""
 
 
-# Statements are built once: putting one together costs more than SQLite takes to run it.
-_FIND = select(sessions).where(
+_NAMED = select(sessions).where(
     sessions.c.tenant == bindparam("of"), sessions.c.name == bindparam("called")
 )
-_FIND_LOCKED = _FIND.with_for_update()
-_INSERT = insert(entries)
+_FIND = Statement(_NAMED)
+_FIND_LOCKED = Statement(_NAMED.with_for_update())
+_INSERT = Statement(insert(entries), ("session_id", "tenant", *_COLUMNS))
 
 
 @cache
-def _move(columns: tuple[str, ...]) -> Update:
+def _move(columns: tuple[str, ...]) -> Statement:
     """Return the statement that changes columns of a session whose log has not moved."""
-    return (
+    return Statement(
         update(sessions)
         .where(
             sessions.c.id == bindparam("held_id"),
@@ -157,10 +158,10 @@ def _move(columns: tuple[str, ...]) -> Update:
     )
 
 
-def find(connection: Connection, tenant: str, name: str, *, lock: bool = False) -> Row[Any] | None:
+def find(connection: Connection, tenant: str, name: str, *, lock: bool = False) -> Any:
     """Return a session's row, or None; locked until the transaction ends where asked."""
     query = _FIND_LOCKED if lock else _FIND
-    return connection.execute(query, {"of": tenant, "called": name}).first()
+    return query.first(connection, {"of": tenant, "called": name})
 
 
 def create(
@@ -192,7 +193,7 @@ def create(
     )
 
 
-def check_free(row: Row[Any], *, user: str, now: float) -> None:
+def check_free(row: Any, *, user: str, now: float) -> None:
     """Check that a user's next turn may take a session's lease.
 
     Raises:
@@ -228,12 +229,12 @@ def append(
     if records:
         values |= {"head": records[-1].seq, "chain": records[-1].chain}
     held = {"id": session_id, "tenant": tenant, "fence": fence, "head": head}
-    moved = connection.execute(
-        _move(tuple(values)),
+    moved = _move(tuple(values)).run(
+        connection,
         {f"held_{name}": value for name, value in held.items()}
         | {f"new_{name}": value for name, value in values.items()},
     )
-    if moved.rowcount != 1:
+    if moved != 1:
         mine = sessions.c.id == session_id, sessions.c.tenant == tenant
         if connection.execute(select(sessions.c.id).where(*mine)).first() is None:
             raise ErasedError("the session was erased", hint="nothing of this turn was stored")
@@ -241,17 +242,15 @@ def append(
             "the session went on without this turn", hint="its lease ran out or was taken over"
         )
     if records:
-        connection.execute(
-            _INSERT,
-            [
-                {
-                    "session_id": session_id,
-                    "tenant": tenant,
-                    **{name: getattr(record, name) for name in _COLUMNS},
-                }
-                for record in records
-            ],
+        rows = (
+            {
+                "session_id": session_id,
+                "tenant": tenant,
+                **{name: getattr(record, name) for name in _COLUMNS},
+            }
+            for record in records
         )
+        _INSERT.run(connection, *rows)
 
 
 def load(

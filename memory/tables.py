@@ -81,15 +81,16 @@ sessions = Table(
     Column("name", String(256), nullable=False),
     Column("user", String(256), nullable=False),
     Column("agent", String(128), nullable=False),
+    Column("created_at", Float, nullable=False),
+    # What most turns leave as it is stands before what they change: PostgreSQL logs the rest only.
+    Column("owner", String(128), nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("turn", Integer, nullable=False),
     Column("head", Integer, nullable=False),  # seq of the newest entry
     Column("chain", String(64), nullable=False),  # hash over the whole log up to the head
-    Column("epoch", Integer, nullable=False),
-    Column("turn", Integer, nullable=False),
     Column("state", String(8), nullable=False),  # idle, running, waiting
-    Column("fence", Integer, nullable=False),
-    Column("owner", String(128), nullable=False),
     Column("lease_until", Float, nullable=False),
-    Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
     UniqueConstraint("tenant", "name"),
     Index("ix_sessions_user", "tenant", "user"),
