@@ -22,6 +22,11 @@ from agentmesh.economy.prices import PriceBook
 from agentmesh.economy.semantics import ModelName
 from agentmesh.errors import InputError
 
+
+class NothingKnown(InputError):
+    """A file holds no record of a form that is known."""
+
+
 HEADS = 4_096
 _LONG_TEXT = 64
 
@@ -125,7 +130,8 @@ class Audit:
         """Read a file.
 
         Raises:
-            InputError: it cannot be read, or holds nothing that is known.
+            NothingKnown: it holds no record that is known.
+            InputError: it cannot be read.
         """
         known = self._calls
         before = self._records
@@ -142,9 +148,9 @@ class Audit:
                 self.flaw(why, document.where)
         if self._calls == known:
             empty = self._records == before
-            raise InputError(
+            raise NothingKnown(
                 f"{str(path)!r} holds {'nothing' if empty else 'no record that is known'}",
-                hint=f"known are {FORMATS}",
+                hint=f"known are {FORMATS}; tool schemas go to --tools",
             )
         self._files.append(str(path))
         self._bytes += path.stat().st_size
@@ -185,6 +191,7 @@ class Audit:
                 self._kinds[name][value] += 1
             if before:
                 self._repeated += before
+                self._breaks.sent_again(log.model, before, where)
             if not priced:
                 self._unpriced[log.model or "(unknown)"] += 1
                 before, end = tokens, step.upto

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from agentmesh.audit.pieces import Part
-from agentmesh.economy.semantics import ModelName, semantics
+from agentmesh.economy.semantics import ModelName, known, semantics
 
 SESSIONS = 2_048
 TEXTS = 64
@@ -76,6 +76,13 @@ class Breaks:
         if gap_s > semantics(model).ttl_s:
             self._add("the cache's time ran out", tokens, where, f"{gap_s:,.0f} s between calls")
 
+    def sent_again(self, model: ModelName, tokens: int, where: str) -> None:
+        """Note a prompt that is sent again, if it is too short for its model to cache."""
+        minimum = semantics(model).minimum if known(model) else 0
+        if 0 < tokens < minimum:
+            what = "a prompt that is sent again is shorter than its model caches"
+            self._add(what, tokens, where, f"{tokens:,} tokens, {model} caches from {minimum:,} on")
+
     def head(self, parts: Sequence[Part], digest: bytes, tokens: int, where: str) -> None:
         """Compare the tools and the system text of a new session with those seen before."""
         if digest in self._heads:
@@ -124,6 +131,8 @@ class Breaks:
             self._add(
                 "the cache's time ran out", kept, where, f"{new.at - old.at:,.0f} s between calls"
             )
+        else:
+            self.sent_again(new.model, kept, where)
 
     def _add(self, cause: str, tokens: int, where: str, example: str) -> None:
         row = self.found.setdefault(cause, Break())

@@ -102,7 +102,8 @@ def _request(value: Mapping[str, Any], tools: Sequence[Part]) -> Iterator[Log]:
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
     if not isinstance(messages, list) or not messages:
-        raise Flaw(UNKNOWN)
+        schema = "input_schema" in value or isinstance(value.get("function"), dict)
+        raise Flaw("a tool schema, not a log" if schema else UNKNOWN)
     response = _response(value) or _response(body)
     last = messages[-1] if messages and isinstance(messages[-1], dict) else {}
     if response is None and not isinstance(value.get("usage"), dict):

@@ -49,7 +49,7 @@ def audit(
     Reads OpenAI-style JSON lines, Anthropic request logs, LangSmith runs, OpenTelemetry GenAI
     exports, and tau-bench and tau2-bench files. Nothing leaves this machine.
     """
-    from agentmesh.audit.audit import Audit
+    from agentmesh.audit.audit import Audit, NothingKnown
     from agentmesh.audit.designs import Assumptions
     from agentmesh.economy.prices import PriceBook
 
@@ -64,10 +64,15 @@ def audit(
     taker = Audit(book, assumptions, _tools(tools) if tools else ())
     total = sum(path.stat().st_size for path in files if path.is_file())
     with _progress(total, quiet=as_json) as progress:
-        done = 0
+        done, unknown = 0, []
         for path in files:
-            taker.read(path, lambda read, before=done: progress(before + read))  # type: ignore[misc]
+            try:
+                taker.read(path, lambda read, before=done: progress(before + read))  # type: ignore[misc]
+            except NothingKnown as error:  # among logs that are known, it is named in the report
+                unknown.append(error)
             done += path.stat().st_size
+    if len(unknown) == len(files):
+        raise unknown[0]
     report = taker.report()
     if html is not None:
         _write(html, report)

@@ -232,5 +232,8 @@ def semantics(model: ModelName) -> CacheSemantics:
     >>> semantics("anthropic:claude-opus-5-5").minimum
     512
     """
+    found = _listed(model)
+    if found is not None:
+        return found
     vendor, _, _ = listed_as(model).partition(":")
-    return _listed(model) or _DEFAULTS.get(vendor, _PREFIX)
+    return _DEFAULTS.get(vendor, _PREFIX)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.economy [MEASURE...]`: the measures of the cache economy, as JSON."""
+"""`python -m benchmarks.economy [MEASURE...]`: the measures of the cache economy and their targets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
 from benchmarks.economy.bills import bill
 from benchmarks.economy.budget import checks
 from benchmarks.economy.fuzz import fuzz
@@ -16,10 +19,12 @@ from benchmarks.economy.overhead import overhead
 from benchmarks.economy.peer import compare, missing
 from benchmarks.economy.recorded import load
 from benchmarks.economy.speed import audit_once, repeat, write_requests
+from benchmarks.economy.targets import Line, lines
+from benchmarks.ledger.run import compare as compare_ledger
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 MODELS = ("anthropic:claude-opus-5-5", "openai:gpt-6.1-sol", "openai:gpt-4.1")
-MEASURES = ("overhead", "bills", "peer", "speed", "fuzz", "budget")
+MEASURES = ("overhead", "bills", "peer", "speed", "fuzz", "budget", "ledger")
 
 
 def main() -> int:
@@ -34,6 +39,8 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="compare with the peer on few conversations"
     )
+    parser.add_argument("--calls", type=int, default=10_000, help="how many the ledger is held to")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     given = parser.parse_args()
     wanted = given.measures or list(MEASURES)
     unknown = sorted({*wanted} - {*MEASURES})
@@ -48,6 +55,8 @@ def main() -> int:
             found[measure] = overhead()
         elif measure == "budget":
             found[measure] = checks()
+        elif measure == "ledger":
+            found[measure] = _ledger(given.calls, given.seed)
         elif measure == "bills":
             found[measure] = _bills(folder)
         elif measure == "peer" and missing():
@@ -59,8 +68,26 @@ def main() -> int:
             found[measure] = _speed(folder, given.megabytes)
         else:
             found[measure] = fuzz(given.plans, given.seed)
-    print(json.dumps(found, indent=2))
-    return 0
+    if given.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    shown = list(lines(found))
+    _print(shown)
+    return 0 if all(line.met for line in shown) else 1
+
+
+def _print(shown: list[Line]) -> None:
+    table = Table("what", "figure", "target", "", box=None, pad_edge=False)
+    for line in shown:
+        met = ("met" if line.met else "MISSED") if line.target else ""
+        table.add_row(line.what, line.figure, line.target, met)
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def _ledger(calls: int, seed: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as place:
+        database = Path(place) / "ledger.db"
+        return compare_ledger(calls, seed=seed, workers=4, database=database).as_dict()
 
 
 def _bills(folder: Path) -> list[dict[str, Any]]:

@@ -157,6 +157,20 @@ def test_finds_what_differs_between_sessions(tmp_path, one, two, what):
     assert "character" in found.example
 
 
+@pytest.mark.parametrize(
+    ("model", "short"), [("claude-opus-4-6", True), (OPUS, False), ("my-own-model", False)]
+)
+def test_a_prompt_too_short_to_be_cached_is_seen(tmp_path, model, short):
+    cause = "a prompt that is sent again is shorter than its model caches"
+    report = audit(tmp_path, grown(model=model))
+    assert (cause in report.breaks) == short
+    if short:
+        found = report.breaks[cause]
+        assert found.times == 5
+        assert "caches from 4,096 on" in found.example
+        assert report.repeated == found.tokens
+
+
 def test_a_pause_inside_a_conversation_is_seen(tmp_path):
     said = [{"role": "user", "content": "Hi"}]
     for at in (1_790_000_000, 1_790_000_400):

@@ -87,6 +87,17 @@ def test_wrong_use_is_one_clear_error(log, tmp_path, arguments, message):
     assert done.exception.hint
 
 
+def test_a_file_of_no_logs_among_logs_is_named_and_the_others_are_read(log, tmp_path):
+    tools = tmp_path / "tools.json"
+    tools.write_text('[{"type": "function", "function": {"name": "find"}}]')
+    report = json.loads(run(log, tools, "--json").output)
+    assert report["calls"] == 4
+    assert report["flaws"]["a tool schema, not a log"]["example"] == "tools.json#1"
+    alone = run(tools)
+    assert "holds no record that is known" in str(alone.exception)
+    assert "--tools" in alone.exception.hint
+
+
 @pytest.mark.skipif(not RECORDED.is_dir(), reason="needs the recorded conversations")
 @pytest.mark.parametrize("path", sorted(RECORDED.glob("*.jsonl")), ids=lambda path: path.stem)
 def test_reads_every_recorded_conversation(path):

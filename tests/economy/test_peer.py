@@ -101,7 +101,7 @@ def test_both_agents_make_the_recorded_calls_and_are_billed_alike(tmp_path):
     for name, conversations in files.items():
         rows = [json.dumps({"id": id_, "messages": made}) for id_, made in conversations.items()]
         (place / f"airline_{name}.jsonl").write_text("\n".join(rows))
-    command = [sys.executable, "-m", "benchmarks.economy", "peer", "--quick", "--data"]
+    command = [sys.executable, "-m", "benchmarks.economy", "peer", "--quick", "--json", "--data"]
     done = subprocess.run(
         [*command, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
     )
