@@ -11,9 +11,11 @@ from collections.abc import Sequence
 
 from agentmesh.errors import ConfigError
 
-PRIOR_STEPS = 20.0
+PRIOR_STEPS = 30.0
 """How many steps' worth of observation the first guesses weigh."""
-LIKE_STEPS = 32
+PROMISED_STEPS = 30.0
+"""How many kept promises of the classifier are taken for granted."""
+LIKE_STEPS = 48
 """So many of the last steps say what the next ones are like."""
 
 
@@ -41,7 +43,7 @@ class Streak:
         self._last = deque(past or (base,), maxlen=LIKE_STEPS)
         self._belief = sum(past or (base,)) / max(1, len(past))
         self._fit, self._steps = self._belief * PRIOR_STEPS, PRIOR_STEPS
-        self._passed = self._promised = PRIOR_STEPS
+        self._passed = self._promised = PROMISED_STEPS
 
     def chance(self, chance: float) -> float:
         """Return the probability that the tier's draft passes this step; a new step begins."""

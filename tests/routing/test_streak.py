@@ -24,7 +24,7 @@ def test_kinds_that_do_not_come_in_runs_leave_the_classifier_alone():
 
 def test_failures_that_nothing_foretold_lower_what_is_believed():
     streak = Streak(base=0.9)
-    for step in range(40):
+    for step in range(100):
         streak.chance(0.95)
         streak.saw(passed=step % 2 == 0)
     assert 0.4 < streak.reliability < 0.75
