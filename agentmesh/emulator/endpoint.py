@@ -24,6 +24,7 @@ from agentmesh.emulator.chat import Chat
 from agentmesh.emulator.refusal import Refusal
 from agentmesh.emulator.responses import Responses
 from agentmesh.emulator.service import Prepared, Service
+from agentmesh.emulator.tuning import Tuning, TuningFaults
 from agentmesh.emulator.wire import Dialect, Event, compact
 
 MAX_BODY = 32 * 1024 * 1024
@@ -203,7 +204,12 @@ class _Resettable:
                 await asyncio.sleep(0.001)
 
 
-def application(service: Service, clock: Clock = time.time, latency_s: float = 0.0) -> ASGIApp:
+def application(
+    service: Service,
+    clock: Clock = time.time,
+    latency_s: float = 0.0,
+    faults: TuningFaults | None = None,
+) -> ASGIApp:
     """Return the ASGI application that serves `service`."""
     dialects: Mapping[str, Dialect] = {
         "/v1/messages": Messages(),
@@ -261,6 +267,7 @@ def application(service: Service, clock: Clock = time.time, latency_s: float = 0
         ),
         Route("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
         Route("/v1/models", models),
+        *Tuning(clock, service.tuned, faults or TuningFaults()).routes(),
         Route("/emulator/bills", bills),
         Route("/emulator/reset", reset, methods=["POST"]),
     ]

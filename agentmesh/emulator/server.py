@@ -17,6 +17,7 @@ from agentmesh.emulator.bill import Bill
 from agentmesh.emulator.brain import Brain
 from agentmesh.emulator.endpoint import application
 from agentmesh.emulator.service import Service
+from agentmesh.emulator.tuning import TuningFaults
 from agentmesh.errors import ConfigError
 
 _START_S = 10.0
@@ -38,6 +39,7 @@ class Emulator:
         keys: Iterable[str] | None = None,
         models: Iterable[str] | None = None,
         latency_s: float = 0.0,
+        tuning_faults: TuningFaults | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
@@ -50,7 +52,7 @@ class Emulator:
         )
         if latency_s < 0:
             raise ConfigError(f"latency_s is {latency_s!r}", hint="give seconds, zero or more")
-        self._app = application(self._service, clock, latency_s)
+        self._app = application(self._service, clock, latency_s, tuning_faults)
         self._host = host
         self._port = port
         self._server: uvicorn.Server | None = None

@@ -78,6 +78,7 @@ class Service:
         self._seen: Counter[bytes] = Counter()
         self._diagnoses = Diagnoses()
         self._lock = threading.Lock()
+        self.tuned: dict[str, Brain] = {}
         self.bills: list[Bill] = []
         self.errors: list[Exception] = []
 
@@ -168,7 +169,8 @@ class Service:
         return Prepared(dialect, parsed, reply, lookup, cache, answer.fault, at)
 
     async def _ask(self, request: Request) -> Answer:
-        brain = self._brains.get("" if self._one else request.model)
+        brain = self.tuned.get(request.model)
+        brain = brain or self._brains.get("" if self._one else request.model)
         if brain is None:
             raise Refusal(
                 f"no brain answers for model {request.model!r}: there are {sorted(self._brains)}",
