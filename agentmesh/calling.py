@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
@@ -21,15 +21,17 @@ from langchain_core.runnables import RunnableConfig
 from agentmesh.attempts import Attempt, Attempts, Ready
 from agentmesh.budgets import Account, Budgets, Spender
 from agentmesh.diagnostics import KEY
-from agentmesh.economy.cost_model import Rates
+from agentmesh.economy.cost_model import Handover, Rates, handover
 from agentmesh.economy.semantics import semantics
 from agentmesh.economy.usage import Usage
+from agentmesh.economy.warmth import outline
 from agentmesh.errors import BudgetError, TierError
 from agentmesh.fanout import FanOut, Lead
 from agentmesh.memory import Call, Turn
 from agentmesh.memory.render import call_marks
 from agentmesh.memory.views import View
 from agentmesh.parts import Parts
+from agentmesh.prompt import Prompt
 from agentmesh.providers import stop_of, usage_of
 from agentmesh.routing import (
     Pace,
@@ -66,7 +68,10 @@ class Wait(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be asked of a tier, for which turn and why; `view` narrows what it is shown."""
+    """What is to be asked of a tier, for which turn and why.
+
+    `view` narrows what it is shown of the log; a `prompt` shows it nothing of that.
+    """
 
     state: State
     turn: Turn
@@ -75,6 +80,7 @@ class Job:
     tail: str
     purpose: str = "act"
     view: View | None = None
+    prompt: Prompt | None = None
 
     @property
     def labelled(self) -> RunnableConfig:
@@ -178,21 +184,33 @@ class Calls:
         Nothing of the answer enters the log; the ledger knows the call by its purpose. A failure
         is an empty answer.
         """
+
+        def judged(message: AIMessage) -> str:
+            whole = stop_of(message) == "end" and not message.tool_calls
+            return "ok" if whole and message.text.strip() else "check:not_text"
+
+        message = self.aside(job, limits, judged)
+        return message.text if message is not None else ""
+
+    def aside(
+        self,
+        job: Job,
+        limits: StepLimits | None = None,
+        judged: Callable[[AIMessage], str] = lambda message: "ok",
+    ) -> AIMessage | None:
+        """Return an answer that is no draft of the step; None if there is none that is `ok`."""
         quiet: RunnableConfig = {**job.config, "tags": [*job.config.get("tags", []), "nostream"]}
-        job = replace(job, config=quiet)
         limits = limits or StepLimits(requests=3, deadline_s=self._parts.deadline_s)
         with self._budgets.account(_spender(job.turn)) as account:
             try:
-                outcome = drive(self._plan(job, account, None, limits))
+                outcome = drive(self._plan(replace(job, config=quiet), account, None, limits))
             except BudgetError:
-                return ""
+                return None
             if outcome.message is None:
-                return ""
-            message = outcome.message
-            whole = stop_of(message) == "end" and not message.tool_calls
-            result = "ok" if whole and message.text.strip() else "check:not_text"
+                return None
+            result = judged(outcome.message)
             self.bill(outcome, result)
-        return message.text if result == "ok" else ""
+        return outcome.message if result == "ok" else None
 
     def limits(self, turn: Turn, step: int) -> StepLimits:
         """Return what is left to a step of a turn: one object for all tiers that draft it."""
@@ -203,16 +221,9 @@ class Calls:
 
     def facts(self, turn: Turn, rank: int, tier: Tier) -> TierFacts:
         """Return what a tier would be paid for the next draft, and what it has cached of it."""
-        ready = self._attempts.ready(turn, tier, "", 0)
-        planned = self._attempts.planned(ready)
-        price = self._parts.prices.price(tier.model_name, input_tokens=planned.input)
-        prices = None
-        if price is not None:
-            rates = Rates.from_price(price.complete(tier.model_name), semantics(tier.model_name))
-            cached = tier.cache and tier.ours
-            read = rates.read if cached else rates.fresh
-            write = rates.write if cached else rates.fresh
-            prices = TierPrices(rates.fresh, rates.output, read, write)
+        planned = self._attempts.planned(self._attempts.ready(turn, tier, "", 0))
+        rates = self._rates(tier, planned)
+        prices = TierPrices(rates.fresh, rates.output, rates.read, rates.write) if rates else None
         return TierFacts(
             tier.name,
             tier.model_name,
@@ -222,19 +233,56 @@ class Calls:
             available=any(self._choosable(model, planned) for model in tier.models),
         )
 
+    def takeover(self, turn: Turn, tier: Tier) -> Handover | None:
+        """Return the cheapest way to let a tier take over a step, and its micro-dollars.
+
+        From what it still has cached of the session, by everything from the start, or by what its
+        `handoff` shows, where the developer has said what that is; None without a price.
+        """
+        whole = self._attempts.ready(turn, tier, "", 0)
+        planned = self._attempts.planned(whole)
+        rates = self._rates(tier, planned)
+        if rates is None:
+            return None
+        layers = [point.tokens for point in whole.seen.points if point.shared]
+        shared = min(planned.read, max(layers, default=0))
+        brief = None
+        if tier.handoff is not None:
+            short = self._attempts.ready(turn, tier, "", 0, tier.handoff)
+            brief = max(0, short.seen.tokens - shared)
+        way = handover(rates, planned.input, anchor=planned.read, shared=shared, brief=brief)
+        return way._replace(cost=way.cost + rates.output * planned.output)
+
+    def _rates(self, tier: Tier, planned: Usage) -> Rates | None:
+        """Return what a tier's tokens cost at a prompt's length; None where nobody knows."""
+        price = self._parts.prices.price(tier.model_name, input_tokens=planned.input)
+        if price is None:
+            return None
+        rules = semantics(tier.model_name)
+        rates = Rates.from_price(price.complete(tier.model_name), rules)
+        if tier.cache and tier.ours and planned.input >= rules.minimum:
+            return rates
+        return replace(rates, read=rates.fresh, write=rates.fresh, write_long=rates.fresh)
+
+    def cost(self, outcome: Outcome) -> int | None:
+        """Return what an answered request cost in micro-dollars; None where nobody knows."""
+        attempt, message = outcome.attempt, outcome.message
+        if attempt is None or message is None or message.usage_metadata is None:
+            return None
+        model, usage = attempt.tier.model_name, usage_of(message)
+        return self._parts.prices.cost(model, usage, attempt.started_at)
+
     def bill(self, outcome: Outcome, result: str, detail: str = "") -> None:
         """Write an answered request into the ledger, and learn from what it was billed."""
         job, attempt, message = outcome.job, outcome.attempt, outcome.message
         if attempt is None or message is None:
             return
         tier, usage = attempt.tier, usage_of(message)
-        told = message.usage_metadata is not None
-        cost = self._parts.prices.cost(tier.model_name, usage, attempt.started_at) if told else None
         request_id = str(message.response_metadata.get("request_id") or "")
         if reason := self._attempts.diagnostics.told(tier, job.turn.session, message):
             decision = {**job.state["decision"], KEY: reason}
             job = replace(job, state={**job.state, "decision": decision})
-        self._record(job, attempt, usage, cost, result, detail, request_id)
+        self._record(job, attempt, usage, self.cost(outcome), result, detail, request_id)
         forecast = self._attempts.forecast
         forecast.billed(tier.model_name, attempt.ready.seen, usage, attempt.started_at)
 
@@ -346,6 +394,8 @@ class Calls:
         return len(names) - 1 - names.index(tier.name)
 
     def _ready(self, job: Job, model: Tier) -> Ready:
+        if job.prompt is not None:
+            return Ready(model, job.prompt, outline(job.prompt, job.purpose), None)
         return self._attempts.ready(job.turn, model, job.tail, job.state["step"], job.view)
 
     def _choosable(self, model: Tier, planned: Usage) -> bool:
@@ -400,7 +450,7 @@ class Calls:
                 purpose=job.purpose,
                 tier=attempt.tier.name,
                 model=attempt.tier.model_name,
-                head=prompt.entries[-1].seq,
+                head=prompt.entries[-1].seq if prompt.entries else 0,
                 tail=prompt.tail,
                 marks=call_marks(prompt.marks, attempt.ready.view),
                 prompt_sha=attempt.sha,

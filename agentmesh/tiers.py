@@ -48,6 +48,8 @@ class Tier:
             OpenAI from GPT-5.6 on); by default only at the vendor's own address, since a proxy may
             refuse to be asked.
         view: what the model may see of the buckets and the log; everything, if left out.
+        handoff: what the model is shown of a step that it takes over from a lower tier, where that
+            costs less than to read the whole log; the whole log, if left out.
         siblings: models of the same level that answer while this one cannot: model strings of the
             same vendor, or tiers with an address and a price of their own.
         rate: requests and tokens per minute that its model may be sent, and how fast it must be.
@@ -65,6 +67,7 @@ class Tier:
     cache: bool = True
     diagnose: bool | None = None
     view: View | None = None
+    handoff: View | None = None
     siblings: Sequence[Tier | str] = ()
     rate: Rate | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -79,10 +82,11 @@ class Tier:
                 f"tier {self.name!r}: {self.model!r} names no model",
                 hint="write VENDOR:NAME with anthropic, openai, openai-compatible or student",
             )
-        if self.view is not None and not hasattr(self.view, "first_turn"):
-            raise ConfigError(
-                f"tier {self.name!r}: {self.view!r} is no view", hint="view=View(profile=False)"
-            )
+        for view in (self.view, self.handoff):
+            if view is not None and not hasattr(view, "first_turn"):
+                raise ConfigError(
+                    f"tier {self.name!r}: {view!r} is no view", hint="view=View(profile=False)"
+                )
         if not isinstance(self.model, str) and not hasattr(self.model, "invoke"):
             raise ConfigError(
                 f"tier {self.name!r}: {self.model!r} is no model",

@@ -19,7 +19,8 @@ def escalate(
 ) -> TierFacts | None:
     """Return the tier that should try next, or None when the top one has failed.
 
-    Tiers below the highest failed one are out. With `costs` (dollars of this step per tier) the
+    Tiers below the highest failed one are out, and so is one that is not available, but for the
+    top: a step that nobody else can take may wait for it. With `costs` (dollars of this step per tier) the
     way with the least expected cost is taken: each tier's cost, plus the cost of the rest of the
     way should it fail as well. Without them it is one up at first, and the top once two tiers
     have failed.
@@ -27,10 +28,10 @@ def escalate(
     failed = {failure.tier for failure in failures}
     ranks = [tier.rank for tier in tiers if tier.name in failed]
     floor = max(ranks, default=-1)
-    left = [tier for tier in tiers if tier.rank > floor and tier.available]
-    if not left:
+    above = sorted((tier for tier in tiers if tier.rank > floor), key=lambda tier: tier.rank)
+    if not above:
         return None
-    left = sorted(left, key=lambda tier: tier.rank)
+    left = [tier for tier in above if tier.available] or above[-1:]
     if costs is None or any(tier.name not in costs for tier in left):
         return left[-1] if len(failed) > 1 else left[0]
     return _cheapest_way(left, dict(success or {}), costs)
