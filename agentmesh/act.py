@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from typing import Any
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 
 from agentmesh.calling import Calls, Job, Outcome
+from agentmesh.economy.cost_model import Handover
 from agentmesh.memory import Turn
 from agentmesh.parts import Parts
-from agentmesh.providers import stop_of, to_blocks
+from agentmesh.prompt import Prompt
+from agentmesh.providers import stop_of, to_blocks, usage_of
 from agentmesh.routing import (
     CheckContext,
     Draft,
     DraftCall,
     Failure,
     Step,
+    StepLimits,
     TierFacts,
     run_checks,
 )
+from agentmesh.routing.drafts import Ask, past_calls
 from agentmesh.seats import Seats
+from agentmesh.standing import Standings
 from agentmesh.state import State, failures_of, with_failure
 from agentmesh.tiers import Tier
 
@@ -32,6 +39,7 @@ class Act:
         self._parts = parts
         self._calls = Calls(parts)
         self.seats = Seats(parts.tiers)
+        self.standings = Standings(parts)
 
     def run(self, state: State, turn: Turn, config: RunnableConfig) -> dict[str, Any]:
         """Make one draft."""
@@ -41,7 +49,7 @@ class Act:
     async def arun(self, state: State, turn: Turn, config: RunnableConfig) -> dict[str, Any]:
         """Make one draft without blocking the event loop."""
         async with self._calls.aasked(self._job(state, turn, config)) as outcome:
-            return self._judged(outcome)
+            return await asyncio.to_thread(self._judged, outcome)  # a check may ask a model
 
     def side_call(
         self,
@@ -68,8 +76,26 @@ class Act:
         known = [self._calls.facts(turn, rank, tier) for rank, tier in enumerate(tiers)]
         return [self.seats.facts(turn, facts) for facts in known]
 
+    def takeover(self, turn: Turn, facts: TierFacts) -> Handover | None:
+        """Return how a tier would take over the step at hand, and what that would cost."""
+        return self._calls.takeover(turn, self._parts.tier(facts.name))
+
+    def exhausted(self, turn: Turn, step: int, tier: str) -> bool:
+        """Say whether a step may send no more requests of a tier."""
+        return not self._calls.limits(turn, step).left(tier)
+
+    def classify(
+        self, state: State, turn: Turn, tier: Tier, prompt: Prompt, purpose: str = "route"
+    ) -> str:
+        """Return what a tier says to a prompt of its own, which shows nothing of the log."""
+        job = Job(state, turn, {}, tier, prompt.tail, purpose, prompt=prompt)
+        return self._calls.side(job)
+
     def _job(self, state: State, turn: Turn, config: RunnableConfig) -> Job:
-        return Job(state, turn, config, self._parts.tier(state["tier"]), self._tail(state))
+        tier = self._parts.tier(state["tier"])
+        brief = state["decision"].get("handover") == "brief"
+        view = tier.handoff if brief else None
+        return Job(state, turn, config, tier, self._tail(state), view=view)
 
     def _tail(self, state: State) -> str:
         """Return the volatile end of the prompt; after a refused draft it says why."""
@@ -94,11 +120,14 @@ class Act:
         tier = outcome.attempt.tier
         blocks = to_blocks(message, tier.audience)
         draft = _draft(blocks, message)
-        failure = run_checks(self._parts.checks, draft, self._context(state, turn))
+        failure = run_checks(self._parts.checks, draft, self._context(outcome))
         outcome = self.seats.judged(outcome, failure)
+        cost = self._calls.cost(outcome) or 0
         if failure:
+            self.standings.refused(outcome, failure, cost)
             self._calls.bill(outcome, f"check:{failure.check}", failure.reason)
             return self._refused(outcome, failure)
+        outcome = self.standings.accepted(outcome, cost, usage_of(message).output)
         self._calls.bill(outcome, "ok")
         self.seats.accepted(outcome)
         turn.add("assistant", blocks, state["step"], model=tier.model_name)
@@ -113,15 +142,51 @@ class Act:
         outcome.job.turn.flush()
         return {**_route(state), "failures": with_failure(state, failure)}
 
-    def _context(self, state: State, turn: Turn) -> CheckContext:
+    def _context(self, outcome: Outcome) -> CheckContext:
+        state, turn = outcome.job.state, outcome.job.turn
         parts = [segment.text for segment in turn.epoch.segments]
         parts += [str(b.get("text", "")) for e in turn.view.shown for b in e.blocks]
+        said = [b for r in turn.records if r.kind in ("assistant", "tool") for b in r.entry.blocks]
         return CheckContext(
             tools=self._parts.tool_facts,
-            seen="\n".join(parts),
+            seen="\n".join([*parts, outcome.job.tail]),
             tier=state["tier"],
             step=step_of(state, turn, self._parts),
+            past=past_calls(said),
+            top=state["tier"] == self._parts.tiers[-1].name,
+            ask=self._asker(outcome.job),
+            again=lambda: self._sample(outcome),
         )
+
+    def _asker(self, job: Job) -> Ask:
+        """Return what lets a check ask a model about the step at hand."""
+
+        def ask(instruction: str, /, *, purpose: str, tier: str = "") -> str:
+            asked = self._parts.tier(tier) if tier else self._cheapest(job.turn)
+            tail = f"{job.tail}\n\n{instruction}".strip()
+            other = replace(job, tier=asked, tail=tail, purpose=purpose, view=None)
+            return self._calls.side(other, self._aside(job))
+
+        return ask
+
+    def _sample(self, outcome: Outcome) -> Draft | None:
+        """Return one more draft of the same tier on the same prompt; None if it fails."""
+        job = outcome.job
+        message = self._calls.aside(replace(job, purpose="sample"), self._aside(job))
+        if message is None:
+            return None
+        return _draft(to_blocks(message, job.tier.audience), message)
+
+    def _aside(self, job: Job) -> StepLimits:
+        """Return the limits of a check's own requests: the step's deadline is theirs as well."""
+        left = self._calls.limits(job.turn, job.state["step"]).left_s
+        return StepLimits(requests=3, deadline_s=max(left, 0.01))
+
+    def _cheapest(self, turn: Turn) -> Tier:
+        """Return the tier whose call on the prompt at hand costs least."""
+        ways = [(self._calls.takeover(turn, tier), tier) for tier in self._parts.tiers]
+        priced = [(way.cost, rank, tier) for rank, (way, tier) in enumerate(ways) if way]
+        return min(priced)[2] if priced else self._parts.tiers[0]
 
 
 def step_of(state: State, turn: Turn, parts: Parts) -> Step:
@@ -156,4 +221,5 @@ def _draft(blocks: list[dict[str, Any]], message: AIMessage) -> Draft:
             if block["type"] == "call"
         ),
         stop=stop_of(message),
+        logprob=message.response_metadata.get("logprob"),
     )

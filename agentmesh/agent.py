@@ -28,7 +28,7 @@ from agentmesh.memory.compaction import Compaction
 from agentmesh.parts import Parts
 from agentmesh.reply import Reply
 from agentmesh.rolling import recall_tool
-from agentmesh.routing import Check, Router, default_checks
+from agentmesh.routing import Check, Judge, Router, check_tools, default_checks
 from agentmesh.seats import seated
 from agentmesh.stable import stable_text
 from agentmesh.tiers import Tier, check_tiers
@@ -37,6 +37,7 @@ from agentmesh.tools import Catalogue, Pins, catalogue
 if TYPE_CHECKING:
     from agentmesh.keeping import Action, Keeping
     from agentmesh.learning import Learning
+    from agentmesh.routers import LiveRouter
     from agentmesh.telemetry import Telemetry
 
 _LOG = logging.getLogger("agentmesh")
@@ -82,7 +83,8 @@ class Agent:
         tools: functions, `@tool`s, or any langchain-core tool.
         tiers: cheapest first.
         memory: a `Memory` or its URL; in memory where it is left out.
-        router: `auto`, a `Router`, or the path of a saved one.
+        router: `auto`, a `Router`, the path of a saved one, or `live`: the version that is live in
+            the memory's database (`agentmesh route versions`), the shipped one where none is.
         checks: more checks of a draft; each returns the reason of a failure, or None.
         budget: what a turn, a session, a user and a day may cost.
         opening: what the agent says first in every new session.
@@ -93,6 +95,7 @@ class Agent:
             `recall` that finds what was cut, word for word.
         learning: what may be learned about a user from a finished turn; nothing if left out.
         pins: the definitions of tools that a person has seen; a changed one asks again.
+        reader: the tier that reads what tools in quarantine return; the cheapest if left out.
         checkpointer: a LangGraph saver, for Studio and LangGraph's own interfaces; `resume` does
             without one, in any process, because the journal in `memory` knows what was asked.
         telemetry: records turns, calls and tools with OpenTelemetry, see `agentmesh.telemetry`.
@@ -109,7 +112,7 @@ class Agent:
         tiers: Sequence[Tier],
         tools: Sequence[BaseTool | Callable[..., Any]] = (),
         memory: Memory | str = "sqlite://",
-        router: Router | str = "auto",
+        router: Router | LiveRouter | str = "auto",
         checks: Sequence[Check] = (),
         budget: Budget | None = None,
         opening: str = "",
@@ -119,6 +122,7 @@ class Agent:
         compaction: Compaction | None = COMPACTION,
         learning: Learning | None = None,
         pins: Pins | None = None,
+        reader: str | None = None,
         checkpointer: BaseCheckpointSaver[Any] | None = None,
         telemetry: Telemetry | None = None,
         max_input_chars: int = MAX_INPUT_CHARS,
@@ -142,14 +146,15 @@ class Agent:
             known = pins.hold(known)
         if compaction is not None and not dumb and "recall" not in known:
             known = catalogue([*known, recall_tool(kept)]).showing(known.shown)
+        chosen = _router(router, kept)
         self._parts = Parts(
             name=name,
             core=Core(known.specs, f"{instructions.strip()}\n\n{STANDING}"),
             catalogue=known,
             tiers=checked,
             memory=kept,
-            router=_router(router),
-            checks=(*default_checks(), *checks),
+            router=chosen,
+            checks=(*default_checks(), *checks, *chosen.policy.checks),
             budget=budget or Budget(),
             opening=opening,
             blocked_reply=blocked_reply,
@@ -158,11 +163,14 @@ class Agent:
             compaction=compaction,
             learning=learning,
             pins=pins,
+            reader=reader,
             max_input_chars=max_input_chars,
             deadline_s=deadline_s,
         )
-        check_prices(self._parts.budget, checked, self._parts.prices)
-        for tier in self._parts.tiers:
+        models = [model for tier in checked for model in tier.models]
+        check_prices(self._parts.budget, models, self._parts.prices)
+        _check_checks(self._parts)
+        for tier in models:
             tier.chat  # noqa: B018  # a missing key or wrong address is told here, not in a turn
             if tier.model_name.startswith(("anthropic:", "openai:")) and not known_model(
                 tier.model_name
@@ -187,16 +195,16 @@ class Agent:
         """Profile, Task, History and the ledger."""
         return self._parts.memory
 
-    def invoke(
-        self,
-        text: str,
-        *,
-        user: str = "anonymous",
     @property
     def core(self) -> Core:
         """What every user's prompts begin with: the tools and the instructions."""
         return self._parts.core
 
+    def invoke(
+        self,
+        text: str,
+        *,
+        user: str = "anonymous",
         session: str | None = None,
         config: RunnableConfig | None = None,
     ) -> Reply:
@@ -432,9 +440,13 @@ def _text(messages: Sequence[Any]) -> str:
     return last.text if isinstance(last, AIMessage | ToolMessage) else ""
 
 
-def _router(router: Router | str) -> Router:
+def _router(router: Router | LiveRouter | str, memory: Memory) -> Router | LiveRouter:
     if not isinstance(router, str):
         return router
+    if router == "live":
+        from agentmesh.routers import LiveRouter
+
+        return LiveRouter(memory)
     return Router.auto() if router == "auto" else Router.load(router)
 
 
@@ -447,6 +459,14 @@ def _check_callers(known: Catalogue, tiers: Sequence[str]) -> None:
                     f"the tool {tool!r} is for tier {name!r}, which is not defined",
                     hint=f"tiers: {', '.join(tiers)}",
                 )
+
+
+def _check_checks(parts: Parts) -> None:
+    """Refuse checks that name a tool or a tier which there is not."""
+    check_tools(parts.checks, parts.catalogue.by_name)
+    for check in parts.checks:
+        if isinstance(check, Judge) and check.tier:
+            parts.tier(check.tier)
 
 
 def _check_answer(answer: Any, waiting: Sequence[Any]) -> None:

@@ -11,7 +11,9 @@ START -> admit -> recall -> route -> act -> commit -> END
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, RemoveMessage, ToolMessage
@@ -22,19 +24,18 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.graph.state import CompiledStateGraph
 
-from agentmesh.act import Act, step_of
-from agentmesh.errors import InputError, TurnError
+from agentmesh.act import Act
+from agentmesh.errors import InputError
 from agentmesh.hands import Hands, ends_turn
 from agentmesh.learning import Learner
 from agentmesh.memory import Turn
+from agentmesh.memory.twins import run
 from agentmesh.parts import Parts
 from agentmesh.providers.blocks import to_answer
 from agentmesh.rolling import Rolling
-from agentmesh.routing import Failure, TierFacts, escalate
-from agentmesh.state import State, failures_of
-
-TOP_ATTEMPTS = 2
-"""Drafts that the highest tier may make of one step before the turn fails."""
+from agentmesh.route import Route
+from agentmesh.routing import Verdict
+from agentmesh.state import State
 
 
 class Nodes:
@@ -43,6 +44,7 @@ class Nodes:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._act = Act(parts)
+        self._route = Route(parts, self._act)
         self._hands = Hands(parts)
         self._rolling = Rolling(parts, self._act)
         self._learner = Learner(parts, self._act)
@@ -52,23 +54,44 @@ class Nodes:
         session, user, claim = _who(config)
         if state.get("resume"):
             return self._resumed(session, user, claim)
-        text = check_text(_last_words(state["messages"]), self._parts.max_input_chars)
-        first = not self._parts.memory.begun(session)
-        verdict = self._parts.router.admit(text, first=first)
-        turn = self._parts.memory.open_turn(
-            session=session,
-            user=user,
-            agent=self._parts.name,
-            blocks=[{"type": "text", "text": text}],
-            kind="user" if verdict.allowed else "blocked",
-            opening=self._parts.opening,
-            claim=claim,
+        text, memory = self._words(state), self._parts.memory
+        verdict = self._parts.router.admit(text, first=not memory.begun(session))
+        return self._admitted(
+            state, memory.open_turn(**self._opening(config, text, verdict)), verdict
         )
+
+    async def aadmit(self, state: State, config: RunnableConfig) -> dict[str, Any]:
+        """Open the turn without blocking the event loop."""
+        if state.get("resume"):
+            return await run(lambda: self.admit(state, config))
+        text, memory = self._words(state), self._parts.memory
+        first = not await memory.abegun(_who(config)[0])
+        verdict = await asyncio.to_thread(self._parts.router.admit, text, first=first)
+        turn = await memory.aopen_turn(**self._opening(config, text, verdict))
+        return self._admitted(state, turn, verdict)
+
+    def _words(self, state: State) -> str:
+        return check_text(_last_words(state["messages"]), self._parts.max_input_chars)
+
+    def _opening(self, config: RunnableConfig, text: str, verdict: Verdict) -> dict[str, Any]:
+        session, user, claim = _who(config)
+        return {
+            "session": session,
+            "user": user,
+            "agent": self._parts.name,
+            "blocks": [{"type": "text", "text": text}],
+            "kind": "user" if verdict.allowed else "blocked",
+            "opening": self._parts.opening,
+            "claim": claim,
+        }
+
+    def _admitted(self, state: State, turn: Turn, verdict: Verdict) -> dict[str, Any]:
         update: dict[str, Any] = _begin(turn)
         if len(state["messages"]) > 1:
             said = state["messages"][-1]
             update["messages"] = [RemoveMessage(id=REMOVE_ALL_MESSAGES), said]
         if not verdict.allowed:
+            turn.add("verdict", [], verdict=asdict(verdict))
             answer = AIMessage(self._parts.blocked_reply)
             update |= {
                 "messages": [*update.get("messages", []), answer],
@@ -88,26 +111,16 @@ class Nodes:
             turn.recall(self._parts.core)
         return {}
 
+    async def arecall(self, state: State, config: RunnableConfig) -> dict[str, Any]:
+        """Open or continue the epoch without blocking the event loop."""
+        with self._closing(state, config) as turn:
+            await turn.arecall(self._parts.core)
+        return {}
+
     def route(self, state: State, config: RunnableConfig) -> dict[str, Any]:
         """Pick the tier of the next draft, and say why."""
         with self._closing(state, config) as turn:
-            failures = failures_of(state)
-            facts = self._act.facts(turn)
-            if failures:
-                return self._escalated(turn, failures, facts)
-            if state["step"] and state.get("tier"):
-                reason = "the tier that began this turn goes on with it"
-                return {"decision": {**state["decision"], "stage": "pinned", "reason": reason}}
-            decision = self._parts.router.route(step_of(state, turn, self._parts), facts)
-            return {
-                "tier": decision.tier,
-                "decision": {
-                    "stage": decision.stage,
-                    "reason": decision.reason,
-                    "kind": decision.kind,
-                    "probabilities": dict(decision.probabilities),
-                },
-            }
+            return self._route.run(state, turn)
 
     def act(self, state: State, config: RunnableConfig) -> dict[str, Any]:
         """Make one draft."""
@@ -132,12 +145,23 @@ class Nodes:
     def commit(self, state: State, config: RunnableConfig) -> dict[str, Any]:
         """End the turn in the journal: from here on it is finished, whatever happens."""
         with self._closing(state, config) as turn:
-            if state["status"] == "done":
-                self._learner.run(state, turn, config)  # it reads what a compaction replaces
-                self._rolling.run(state, turn, config)
+            self._wind_up(state, turn, config)
             turn.finish(state["status"], state["step"])
             self._act.seats.ended(turn, state["status"])
         return {}
+
+    async def acommit(self, state: State, config: RunnableConfig) -> dict[str, Any]:
+        """End the turn without blocking the event loop."""
+        with self._closing(state, config) as turn:
+            await asyncio.to_thread(self._wind_up, state, turn, config)  # it may ask a model
+            await turn.afinish(state["status"], state["step"])
+            self._act.seats.ended(turn, state["status"])
+        return {}
+
+    def _wind_up(self, state: State, turn: Turn, config: RunnableConfig) -> None:
+        if state["status"] == "done":
+            self._learner.run(state, turn, config)  # it reads what a compaction replaces
+            self._rolling.run(state, turn, config)
 
     def _resumed(self, session: str, user: str, claim: str) -> dict[str, Any]:
         turn = self._parts.memory.reopen_turn(session=session, user=user, claim=claim)
@@ -153,34 +177,6 @@ class Nodes:
             "step": step,
             "tier": tier,
             "resume": bool(messages) and isinstance(messages[-1], AIMessage),
-        }
-
-    def _escalated(
-        self, turn: Turn, failures: Sequence[Failure], facts: list[TierFacts]
-    ) -> dict[str, Any]:
-        last = failures[-1]
-        above = escalate(failures, facts)
-        top = self._parts.tiers[-1].name
-        again = not last.check.startswith("error:")  # errors were tried again where it helps
-        if above is None and again and sum(f.tier == top for f in failures) < TOP_ATTEMPTS:
-            above = facts[-1]
-        if above is None:
-            return self._given_up(turn, failures)
-        reason = f"{last.tier} failed {last.check}: {last.reason}"
-        return {"tier": above.name, "decision": {"stage": "escalation", "reason": reason}}
-
-    def _given_up(self, turn: Turn, failures: Sequence[Failure]) -> dict[str, Any]:
-        tried = "; ".join(f"{f.tier}: {f.reason}" for f in failures)
-        if self._parts.fallback is None:
-            turn.finish("failed")
-            raise TurnError(
-                f"no tier could answer ({tried})", hint="set fallback= to answer something instead"
-            )
-        turn.add("assistant", [{"type": "text", "text": self._parts.fallback}])
-        return {
-            "messages": [AIMessage(self._parts.fallback)],
-            "status": "fallback",
-            "decision": {"stage": "fallback", "reason": tried},
         }
 
     def _closing(self, state: State, config: RunnableConfig) -> _Closing:
@@ -245,12 +241,12 @@ def build(
     """Compile the state machine of an agent."""
     nodes = Nodes(parts)
     graph = StateGraph(State)
-    graph.add_node("admit", nodes.admit)
-    graph.add_node("recall", nodes.recall)
+    graph.add_node("admit", _both(nodes.admit, nodes.aadmit))
+    graph.add_node("recall", _both(nodes.recall, nodes.arecall))
     graph.add_node("route", nodes.route)
     graph.add_node("act", _both(nodes.act, nodes.aact))
     graph.add_node("tools", _both(nodes.tools, nodes.atools))
-    graph.add_node("commit", nodes.commit)
+    graph.add_node("commit", _both(nodes.commit, nodes.acommit))
     graph.add_edge(START, "admit")
     graph.add_conditional_edges("admit", _after_admit, ["recall", "commit"])
     graph.add_conditional_edges("recall", _after_recall, ["route", "tools"])

@@ -16,6 +16,7 @@ from agentmesh.tiers import Tier
 if TYPE_CHECKING:
     from agentmesh.learning import Learning
     from agentmesh.memory.compaction import Compaction
+    from agentmesh.routers import LiveRouter
     from agentmesh.routing import Check, Router, ToolFacts
     from agentmesh.tools import Catalogue, Pins
 
@@ -29,7 +30,7 @@ class Parts:
     catalogue: Catalogue
     tiers: tuple[Tier, ...]
     memory: Memory
-    router: Router
+    router: Router | LiveRouter
     checks: tuple[Check, ...]
     budget: Budget
     opening: str
@@ -41,6 +42,7 @@ class Parts:
     deadline_s: float
     learning: Learning | None = None
     pins: Pins | None = None
+    reader: str | None = None
 
     @cached_property
     def prices(self) -> PriceBook:
@@ -55,7 +57,12 @@ class Parts:
 
         stated = self.catalogue.declarations
         return {
-            name: ToolFacts(schema, stated[name].side_effect, stated[name].strict)
+            name: ToolFacts(
+                schema,
+                stated[name].side_effect,
+                stated[name].strict,
+                self.catalogue.by_name[name].description,
+            )
             for name, schema in self.catalogue.schemas.items()
         }
 

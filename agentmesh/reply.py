@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 from agentmesh.economy.usage import Usage
 from agentmesh.errors import InputError
 
+ASIDE = ("route", "sample", "judge")
+"""Purposes of calls by which the router and the checks make up their minds: no steps."""
+
 if TYPE_CHECKING:
     from langchain_core.messages import AnyMessage
 
@@ -69,7 +72,7 @@ class Reply:
             usage += call.usage
             unknown |= call.cost is None
             micro += call.cost or 0
-            if call.outcome == "ok" and self.parts is not None:
+            if call.outcome == "ok" and call.purpose not in ASIDE and self.parts is not None:
                 plain = Usage(fresh=call.usage.input, output=call.usage.output)
                 top = self.parts.prices.cost(self.parts.tiers[-1].model_name, plain)
                 flagship_unknown |= top is None
@@ -104,8 +107,9 @@ class Reply:
         if self.blocked:
             return f"$0.0000  blocked: {self.blocked}"
         used = self.cost.usage
-        tiers = Counter(call.tier for call in self.steps if call.outcome == "ok")
-        refused = [call.outcome for call in self.steps if call.outcome != "ok"]
+        steps = [call for call in self.steps if call.purpose not in ASIDE]
+        tiers = Counter(call.tier for call in steps if call.outcome == "ok")
+        refused = [call.outcome for call in steps if call.outcome != "ok"]
         road = ", ".join(f"{count} {tier}" for tier, count in tiers.items()) or "none"
         road += f", {len(refused)} refused ({', '.join(sorted(set(refused)))})" if refused else ""
         share = f" ({used.read / used.input:.0%} cached)" if used.input else ""

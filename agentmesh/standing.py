@@ -112,17 +112,20 @@ class Standings:
     def escalations(self, user: str) -> int:
         """Return how often a user's steps were taken up within a day."""
         since = self._parts.memory.clock() - _DAY_S
-        query = (
-            select(func.count())
-            .select_from(calls.join(sessions, sessions.c.id == calls.c.session_id))
+        steps = (
+            select(calls.c.session_id, calls.c.turn, calls.c.step)
+            .join(sessions, sessions.c.id == calls.c.session_id)
             .where(
                 calls.c.tenant == self._parts.memory.tenant,
                 calls.c.started_at >= since,
                 calls.c.agent == self._parts.name,
+                calls.c.purpose == "act",
                 sessions.c.user == user,
                 calls.c.decision.contains('"stage":"escalation"'),
             )
+            .distinct()
         )
+        query = select(func.count()).select_from(steps.subquery())
         return int(self._parts.memory.database.read(lambda c: c.execute(query).scalar_one()))
 
     def _load(self, connection: Connection, turn: Turn) -> Standing:

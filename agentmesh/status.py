@@ -84,7 +84,9 @@ def _rows(memory: Memory, since: float) -> Sequence[Any]:
             calls.c.cost,
             (calls.c.fresh + calls.c.read + calls.c.write + calls.c.write_long).label("input"),
             calls.c.output,
-            calls.c.decision.contains('"stage":"escalation"').label("escalated"),
+            (calls.c.decision.contains('"stage":"escalation"') & (calls.c.purpose == "act")).label(
+                "escalated"
+            ),
         )
         .where(calls.c.tenant == memory.tenant, calls.c.started_at > since)
         .order_by(calls.c.started_at, calls.c.id)
@@ -122,7 +124,9 @@ def _status(
         requests_per_minute=len(last),
         tokens_per_minute=sum(row.input + row.output for row in last),
         median_s=median(took) if took else None,
-        p95_s=(quantiles(took, n=20, method="inclusive")[-1] if len(took) > 1 else took[0]) if took else None,
+        p95_s=(quantiles(took, n=20, method="inclusive")[-1] if len(took) > 1 else took[0])
+        if took
+        else None,
         cost=None if None in costs else sum(costs),
         checks=dict(Counter(row.outcome.removeprefix("check:") for row in refused)),
     )

@@ -147,7 +147,7 @@ def test_blocks_spam_without_a_model_call(build: Build, server: Emulator) -> Non
     assert reply.text
     assert server.bills == []
     assert agent.memory.history("s9").entries() == []
-    assert [r.kind for r in agent.memory.history("s9").records()] == ["blocked", "end"]
+    assert [r.kind for r in agent.memory.history("s9").records()] == ["blocked", "verdict", "end"]
 
 
 def test_streams_the_draft_retracts_it_and_ends_with_the_reply(build: Build) -> None:
