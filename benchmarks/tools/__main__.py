@@ -1,9 +1,10 @@
-"""Print the tools' overhead and how many escapes were stopped.
+"""Print the tools' measures: what they cost, and what gets past them.
 
-    python -m benchmarks.tools [--json] [--calls 300] [--commands 60] [--no-escapes]
+    python -m benchmarks.tools [overhead] [escapes] [injection] [kills] [--json] [--kills 200]
 
-Each kind is measured in turn with the others, so that a busy machine slows all alike. Times are
-medians, and beside them the tenth percentile: what it takes when nothing else is in the way.
+All parts without a name. `python -m benchmarks.tools.coding` prints the bill of a long coding
+session. Overheads are measured in turn with what they are compared to, so that a busy machine slows
+all alike: medians, and beside them the tenth percentile, what it takes when nothing is in the way.
 """
 
 from __future__ import annotations
@@ -22,8 +23,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agentmesh.tools import CallContext, Result, keyed, run_call, run_once, tool
+from langchain_core.messages import AIMessage
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
+from langgraph.prebuilt.tool_node import ToolCallRequest
+
+from agentmesh.tools import CallContext, Result, keyed, run_call, run_once, to_message, tool
 from agentmesh.tools.sandbox import Sandbox
+from benchmarks.tools import injection, kills
 
 HERE = Path(__file__).parents[2]
 TESTS = {
@@ -71,20 +78,36 @@ def timed(number: int, **works: Callable[[int], object]) -> dict[str, dict[str, 
 
 
 def calls(number: int) -> dict[str, dict[str, float]]:
-    """Return what a call costs bare, bounded, and bounded and journalled."""
+    """Return what a call through LangGraph's ToolNode costs bare, and bounded and journalled."""
     journal = _Rows()
 
-    def once(at: int) -> Result:
-        args = {"a": at, "b": 1}
+    def wrap(request: ToolCallRequest, execute: Callable[..., Any]) -> Any:
+        args, call_id = request.tool_call["args"], str(request.tool_call["id"])
         context = keyed(add, args, CallContext(session="s"))
-        return run_once(add, args, context, journal, lambda: run_call(add, "c", args, context))
+        result = run_once(
+            add, args, context, journal, lambda: run_call(add, call_id, args, context)
+        )
+        return to_message(result, call_id, add.name)
+
+    plain = _graph(ToolNode([add]))
+    ours = _graph(ToolNode([add], wrap_tool_call=wrap))
+
+    def asked(at: int) -> dict[str, Any]:
+        call = {"name": "add", "args": {"a": at, "b": 1}, "id": f"c{at}", "type": "tool_call"}
+        return {"messages": [AIMessage("", tool_calls=[call])]}
 
     return timed(
         number,
-        bare=lambda at: add.invoke({"a": at, "b": 1}),
-        bounded=lambda at: run_call(add, "c", {"a": at, "b": 1}, CallContext()),
-        journalled=once,
+        toolnode=lambda at: plain.invoke(asked(at)),
+        journalled=lambda at: ours.invoke(asked(at)),
     )
+
+
+def _graph(node: ToolNode) -> Any:
+    graph = StateGraph(MessagesState)
+    graph.add_node("tools", node)
+    graph.add_edge(START, "tools")
+    return graph.compile()
 
 
 def commands(number: int) -> dict[str, Any]:
@@ -127,46 +150,86 @@ def escapes() -> dict[str, dict[str, int]]:
     return found
 
 
+PARTS = ("overhead", "escapes", "injection", "kills")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tools", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--calls", type=int, default=300, help="calls of each kind")
     parser.add_argument("--commands", type=int, default=60, help="commands of each kind")
-    parser.add_argument("--no-escapes", action="store_true", help="measure times alone")
+    parser.add_argument("--kills", type=int, default=200, help="turns to kill")
     given = parser.parse_args()
+    if unknown := sorted(set(given.parts) - set(PARTS)):
+        parser.error(f"unknown part {unknown[0]!r}: {', '.join(PARTS)}")
+    parts = given.parts or PARTS
     measured: dict[str, Any] = {
         "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
         "load": round(os.getloadavg()[0], 1),
-        "call": calls(given.calls),
-        "command": commands(given.commands),
-        "escapes": {} if given.no_escapes else escapes(),
     }
+    if "overhead" in parts:
+        measured |= {"call": calls(given.calls), "command": commands(given.commands)}
+    if "escapes" in parts:
+        measured["escapes"] = escapes()
+    if "injection" in parts:
+        measured["injection"] = injection.measure()
+    if "kills" in parts:
+        measured["kills"] = kills.measure(given.kills)
     print(json.dumps(measured, indent=2) if given.json else _table(measured))
 
 
 def _table(measured: dict[str, Any]) -> str:
-    call, command = measured["call"], measured["command"]
-    rows = [
-        f"{measured['machine']}, load {measured['load']}",
+    rows = [f"{measured['machine']}, load {measured['load']}"]
+    if "call" in measured:
+        rows += _overheads(measured["call"], measured["command"])
+    for name, counts in measured.get("escapes", {}).items():
+        label = f"escapes stopped: {name}"
+        skipped = f" ({counts['skipped']} skipped)" if counts["skipped"] else ""
+        rows.append(f"{label:42}{counts['stopped']:>9} of {counts['tried']}{skipped}")
+    if "injection" in measured:
+        rows += _injected(measured["injection"])
+    rows += [
+        f"{row['design']}: {row['kills']} kills (and {row['resumptions_killed']} of resumptions): "
+        f"{row['repeated']} repeated, {row['lost']} lost, {row['dangling']} dangling, "
+        f"{row['unfinished']} unfinished, {row['unknown_reported']} reported as unknown"
+        for row in measured.get("kills", ())
+    ]
+    return "\n".join(rows)
+
+
+def _overheads(call: dict[str, Any], command: dict[str, Any]) -> list[str]:
+    return [
         f"{'milliseconds':42}{'median':>9}{'p10':>9}",
-        _row("a tool call, bare", call["bare"]),
-        _row("  within its time and size (run_call)", call["bounded"]),
-        _row("  and journalled (run_once)", call["journalled"]),
-        _row("  overhead of all of it", _over(call["journalled"], call["bare"])),
+        _row("a tool call by LangGraph's ToolNode", call["toolnode"]),
+        _row("  bounded and journalled", call["journalled"]),
+        _row("  overhead of all of it", _over(call["journalled"], call["toolnode"])),
         _row("a command, bare", command["bare"]),
         _row(f"  sandboxed ({command['kind']})", command["sandboxed"]),
         _row("  restricted", command["restricted"]),
         _row("  overhead of the sandbox", _over(command["sandboxed"], command["bare"])),
+        "not confined by the sandbox:",
+        *(f"  - {what}" for what in command["cannot"]),
+        "not confined without bubblewrap:",
+        *(f"  - {what}" for what in command["restricted_cannot"]),
     ]
-    for name, counts in measured["escapes"].items():
-        label = f"escapes stopped: {name}"
-        skipped = f" ({counts['skipped']} skipped)" if counts["skipped"] else ""
-        rows.append(f"{label:42}{counts['stopped']:>9} of {counts['tried']}{skipped}")
-    rows += ["not confined by the sandbox:", *(f"  - {what}" for what in command["cannot"])]
-    rows += ["not confined without bubblewrap:"]
-    rows += [f"  - {what}" for what in command["restricted_cannot"]]
-    return "\n".join(rows)
+
+
+def _injected(found: dict[str, Any]) -> list[str]:
+    attacked, bare = found["attacked"], found["attacked_undefended"]
+    ours, theirs = found["benign"], found["benign_undefended"]
+    return [
+        (
+            f"injected instructions: {found['attacks']} attacks from {found['cases']} cases, obeyed in "
+            f"{attacked['obeyed']}: {attacked['forbidden']} forbidden calls "
+            f"(undefended: {bare['forbidden']} in {bare['runs']})"
+        ),
+        (
+            f"  tasks without injection solved: {ours['solved']} of {ours['runs']} "
+            f"(undefended: {theirs['solved']}), tokens {ours['tokens'] / theirs['tokens']:.3f} times"
+        ),
+    ]
 
 
 def _row(label: str, times: dict[str, float]) -> str:
