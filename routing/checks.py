@@ -8,8 +8,8 @@ What a check may look at is its `CheckContext`. Whoever runs the checks fills it
 text of the prompt (its volatile end, too), `past` from the turn's log (`past_calls(blocks)`), `top`
 where no tier is above, `Draft.logprob` from `response_metadata["logprob"]`, and for those that ask a
 model (`agentmesh.routing.judges`) `ask` and `again`, whose calls the ledger knows by their purpose.
-What proves little (words that read like a refusal, an unseen number in a call that only reads) is
-let pass at the top, where nobody could do better.
+What does no harm (words that read like a refusal, an unseen number or a repetition in a call that
+only reads) is let pass at the top, where nobody could do better.
 
 The bar is the developer's: `only(check, "external", "refund")` holds a check to some side effects
 or tools, and checks that measure something take `bars=` by side effect or tool name.
@@ -123,7 +123,8 @@ def no_loop(draft: Draft, context: CheckContext) -> str | None:
     """Refuse a call that this turn has made already, where nothing new can come of it.
 
     What has had an external effect is not done again; any other call may be made twice. Another
-    call with a side effect in between makes it new, and so does a changed result.
+    call with a side effect in between makes it new, and so does a changed result. At the top a call
+    that only reads passes: the turn's own limit of steps ends it.
     """
     for call in draft.calls:
         facts = context.tools.get(call.name)
@@ -133,6 +134,8 @@ def no_loop(draft: Draft, context: CheckContext) -> str | None:
         if facts.side_effect == "external":
             if any(not past.error for past in same):
                 return f"{call.name} was done already, with the same arguments"
+        elif context.top and facts.side_effect == "none":
+            continue
         elif len(same) >= SAME_CALLS and len({past.result for past in same[-SAME_CALLS:]}) == 1:
             return f"{call.name} was called {len(same)} times already and says the same each time"
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from agentmesh import canonical
@@ -120,11 +121,25 @@ def call_key(call: DraftCall | PastCall) -> tuple[str, str]:
         return call.name, call.arguments
 
 
-def checked_bars(bars: Mapping[str, float], defaults: Mapping[str, float]) -> dict[str, float]:
-    """Return the bars by kind of draft and by tool; `bars` go before `defaults`."""
+def checked_bars(
+    bars: Mapping[str, float], defaults: Mapping[str, float], *, lower_is_stricter: bool = False
+) -> dict[str, float]:
+    """Return the bars by kind of draft and by tool; `bars` go before `defaults`.
+
+    Raises:
+        ConfigError: one is no probability, or a graver side effect is given the milder bar.
+    """
     for name, bar in bars.items():
         if not isinstance(bar, int | float) or not 0 <= bar <= 1:
             raise ConfigError(f"bars[{name!r}]={bar!r}", hint="give a probability from 0 to 1")
+    given = [effect for effect in EFFECTS if effect in bars]
+    for mild, grave in pairwise(given):
+        if bars[mild] != bars[grave] and (bars[mild] < bars[grave]) == lower_is_stricter:
+            raise ConfigError(
+                f"contradictory bars: {bars[grave]!r} for {grave!r} is milder than {bars[mild]!r} "
+                f"for {mild!r}",
+                hint="hold the graver side effect to the stricter bar",
+            )
     return {**defaults, **bars}
 
 

@@ -6,6 +6,7 @@ customer's words are read, as everywhere in the router.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-RECIPE = Recipe(c=1.0, max_features=20_000)
+RECIPE = Recipe(c=1.0, max_features=20_000, min_df=2)
+"""A word that one customer alone has said (a name, a number) is not kept."""
 KEPT_SCORES = 500
 """Scores of training that are kept, to see later ones drift away from them."""
 
@@ -149,10 +151,11 @@ def _tenths(scores: Sequence[float], cut: float) -> list[float]:
 
 
 def _new_words(texts: Sequence[str]) -> float:
-    """Return which share of the words of every second text is in none of the others."""
+    """Return which share of the words of every second text is not in two of the others."""
     if len(texts) < 2:
         raise ConfigError(f"{len(texts)} texts", hint="give two or more")
     words = [list(GRAMS["words"](readable(text), 1, 1)) for text in texts]
-    known = {word for row in words[::2] for word in row}
+    held = Counter(word for row in words[::2] for word in set(row))
+    known = {word for word, count in held.items() if count > 1}
     rest = [word for row in words[1::2] for word in row]
     return sum(word not in known for word in rest) / max(1, len(rest))

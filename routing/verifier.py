@@ -62,7 +62,7 @@ class Verifier:
 
     def __init__(self, model: TextClassifier, bars: Mapping[str, float] = BARS) -> None:
         self.model = model
-        self.bars = checked_bars(bars, BARS)
+        self.bars = checked_bars(bars, BARS, lower_is_stricter=True)
         self.tools = frozenset(self.bars) - {TEXT, *EFFECTS}
 
     @classmethod

@@ -164,6 +164,8 @@ def test_the_same_call_again_needs_something_new(tool, past, passes):
     found = judged(Draft("", call(tool), "tools"), seen="W1", past=made)
     assert (found is None) == passes
     assert passes or found.check == "no_loop"
+    at_the_top = judged(Draft("", call(tool), "tools"), seen="W1", past=made, top=True)
+    assert (at_the_top is None) == (passes or tool == "order")
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,8 @@ def test_without_an_answer_only_a_side_effect_is_refused(said):
 def test_refuses_bars_that_mean_nothing():
     with pytest.raises(ConfigError, match=r"bars\['external'\]=1.5"):
         Judge(bars={"external": 1.5})
+    with pytest.raises(ConfigError, match=r"contradictory bars: 0\.2 for 'external' is milder"):
+        Judge(bars={"external": 0.2, "none": 0.5})
     with pytest.raises(ConfigError, match="samples=1"):
         Agreement(1)
     with pytest.raises(ConfigError, match="no instruction"):

@@ -79,6 +79,8 @@ def test_the_bar_is_higher_for_a_tool_with_a_side_effect():
     assert again.wrong(bad) == strict.wrong(bad)
     with pytest.raises(ConfigError, match="bars"):
         Verifier.fit(judged, wrong, bars={"external": 3})
+    with pytest.raises(ConfigError, match=r"contradictory bars: 0\.9 for 'external' is milder"):
+        Verifier(strict.model, {"external": 0.9, "none": 0.2})
 
 
 def test_sums_are_redone():
