@@ -68,8 +68,8 @@ class Database:
         # A read on PostgreSQL begins and ends no transaction: two trips to the server fewer.
         plain = {} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"}
         self._reading = self.engine.execution_options(**plain)
-        self._threads = _threads()
-        self._group = GroupCommit(self._transaction, self._lend)
+        self._threads, self._leader = _threads(THREADS), _threads(1)
+        self._group = GroupCommit(self._transaction, self._lead)
         self._writer: Connection | None = None
         self._paused = False
         _opened.add(self)
@@ -130,8 +130,10 @@ class Database:
 
     def close(self) -> None:
         """Close every connection, once the work of tasks that were cancelled has ended."""
-        threads, self._threads = self._threads, _threads()
-        threads.shutdown()
+        old = self._threads, self._leader
+        self._threads, self._leader = _threads(THREADS), _threads(1)
+        for threads in old:
+            threads.shutdown()
         self._close_writer()
         self.engine.dispose()
 
@@ -147,7 +149,7 @@ class Database:
     def in_child(self) -> None:
         """Leave the parent's connections and queue alone."""
         self._group.reset()
-        self._threads = _threads()
+        self._threads, self._leader = _threads(THREADS), _threads(1)
         if not self.in_memory:
             # Even closing them would touch what the parent uses: they are kept, unused.
             _inherited.extend((self.engine.pool, self._writer))
@@ -156,11 +158,14 @@ class Database:
 
     def _lend(self, work: Callable[[], T]) -> Future[T]:
         """Run a function in one of the threads for tasks."""
-        context = copy_context()
+        return self._threads.submit(copy_context().run, work)
+
+    def _lead(self, work: Callable[[], None]) -> None:
+        """Run a leader's work in a thread that nothing else can keep busy: others wait for it."""
         try:
-            return self._threads.submit(context.run, work)
-        except RuntimeError:  # they were closed this moment, and replaced before that
-            return self._threads.submit(context.run, work)
+            self._leader.submit(work)
+        except RuntimeError:  # it was closed this moment, and replaced before that
+            self._leader.submit(work)
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -240,8 +245,8 @@ def lock(connection: Connection, name: str, *, shared: bool = False) -> None:
         connection.execute(select(take(key)))
 
 
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS, thread_name_prefix="agentmesh-memory")
+def _threads(most: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(most, thread_name_prefix="agentmesh-memory")
 
 
 class _errors:  # reads as a statement: `with _errors(), ...`

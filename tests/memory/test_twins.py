@@ -82,7 +82,7 @@ def test_sixty_four_sessions_on_one_event_loop(url: str) -> None:
         await asyncio.gather(*(session(number) for number in range(64)))
 
     asyncio.run(all_of_them())
-    assert 1 <= most <= THREADS
+    assert 1 <= most <= THREADS + 1
     assert memory.verify().calls == 192
     assert counted() >= 1
     memory.close()
