@@ -101,9 +101,9 @@ class Route:
             return decision
         best = guard.best
         enough = chances.get(best, 0.0) >= router.bar or best == self._names[-1]
-        if best == decision.tier or not enough:
-            return decision
         named = {tier.name: tier for tier in facts}
+        if best == decision.tier or not enough or not named[best].available:
+            return decision
         risk = step_usd(named[decision.tier], step.prompt_tokens, router.outlook)
         spent = bool(standing.failed) and not guard.allows(risk)
         if not spent and not choose(step.prompt_tokens, facts, chances, router.outlook, guard).held:

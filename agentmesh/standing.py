@@ -75,6 +75,8 @@ class Standings:
 
     def refused(self, outcome: Outcome, failure: Failure, cost: int) -> None:
         """Count a draft that a check refused, and what it cost."""
+        if len(self._parts.tiers) == 1:
+            return
         standing = self.of(outcome.job.turn)
         standing.failed[str(outcome.job.state["decision"].get("kind", "")), failure.tier] += 1
         standing.refused.add(failure.tier)
@@ -82,10 +84,10 @@ class Standings:
 
     def accepted(self, outcome: Outcome, cost: int, output: int) -> Outcome:
         """Count a step, and return the outcome with the sums that its row is to carry."""
-        job = outcome.job
-        standing = self.of(job.turn)
-        guard, expected = standing.guard, standing.expected
-        if guard is None or expected is None:
+        job, standing = outcome.job, self._held.get(outcome.job.turn)
+        guard = standing.guard if standing is not None else None
+        expected = standing.expected if standing is not None else None
+        if standing is None or guard is None or expected is None:
             return outcome
         now = self._parts.memory.clock()
         ttl_s = semantics(self._parts.tiers[-1].model_name).ttl_s
