@@ -45,7 +45,7 @@ class Nodes:
         self._parts = parts
         self._act = Act(parts)
         self._route = Route(parts, self._act)
-        self._hands = Hands(parts)
+        self._hands = Hands(parts, self._act)
         self._rolling = Rolling(parts, self._act)
         self._learner = Learner(parts, self._act)
 

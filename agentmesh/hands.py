@@ -6,9 +6,9 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
@@ -24,6 +24,7 @@ from agentmesh.memory import Turn
 from agentmesh.memory.sessions import Record
 from agentmesh.parts import Parts
 from agentmesh.passages import cut_line, handle_of, keep
+from agentmesh.quarantine import Quarantine
 from agentmesh.state import State
 from agentmesh.tools import (
     CallContext,
@@ -35,6 +36,9 @@ from agentmesh.tools import (
     run_once,
     to_message,
 )
+
+if TYPE_CHECKING:
+    from agentmesh.act import Act
 
 
 class TurnJournal:
@@ -58,6 +62,10 @@ class TurnJournal:
             elif record.kind == "tool":
                 body = canonical.loads(record.body)
                 self._known[body["key"]] = _result(body)
+
+    def alone(self) -> AbstractContextManager[bool]:
+        """Hold the turn's log against the step's other calls."""
+        return self._lock
 
     def name(self, key: str, call_id: str, tool: str) -> None:
         """Say which of the model's calls a key stands for."""
@@ -162,16 +170,17 @@ def _result(body: dict[str, Any]) -> Result:
 class Hands:
     """Runs the calls of an accepted draft."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, act: Act) -> None:
         self._parts = parts
         self._approvals = Approvals(parts)
+        self._quarantine = Quarantine(parts, act)
 
     def run(self, state: State, turn: Turn, config: RunnableConfig) -> dict[str, Any]:
         """Run the step's calls and log their results."""
         draft, answered = self._approved(state, turn, config)
         journal = TurnJournal(turn, self._parts, state["step"])
         if draft.tool_calls:
-            keys = self._keys(draft, state, journal)
+            keys, shown = self._keys(draft, state, journal), self._shown(state, turn, journal)
 
             def wrap(request: ToolCallRequest, execute: Callable[..., Any]) -> ToolMessage:
                 call, context = request.tool_call, keys[str(request.tool_call["id"])]
@@ -183,7 +192,8 @@ class Hands:
                     call["args"],
                     context,
                     journal,
-                    lambda: self._named(
+                    lambda: shown(
+                        call["name"],
                         context.idempotency_key,
                         run_call(
                             tool,
@@ -209,7 +219,7 @@ class Hands:
         draft, answered = self._approved(state, turn, config)
         journal = TurnJournal(turn, self._parts, state["step"])
         if draft.tool_calls:
-            keys = self._keys(draft, state, journal)
+            keys, shown = self._keys(draft, state, journal), self._shown(state, turn, journal)
 
             async def wrap(request: ToolCallRequest, execute: Callable[..., Any]) -> ToolMessage:
                 call, context = request.tool_call, keys[str(request.tool_call["id"])]
@@ -228,7 +238,11 @@ class Hands:
                         ),
                         passthrough=(GraphBubbleUp,),
                     )
-                    return self._named(context.idempotency_key, result)
+                    if self._quarantine.holds(call["name"]):  # it asks a model
+                        return await asyncio.to_thread(
+                            shown, call["name"], context.idempotency_key, result
+                        )
+                    return shown(call["name"], context.idempotency_key, result)
 
                 result = await arun_once(tool, call["args"], context, journal, ran)
                 return to_message(result, str(call["id"]), call["name"])
@@ -263,6 +277,19 @@ class Hands:
             return {item.key: item.value for item in of(owner).items()} if owner else {}
 
         return look
+
+    def _shown(
+        self, state: State, turn: Turn, journal: TurnJournal
+    ) -> Callable[[str, str, Result], Result]:
+        """Return what makes of a tool's result the one that the model is shown."""
+
+        def shown(name: str, key: str, result: Result) -> Result:
+            if not self._quarantine.holds(name):
+                return self._named(key, result)
+            with journal.alone():  # the reader's call goes into the ledger by the same turn
+                return self._quarantine.read(state, turn, name, key, result)
+
+        return shown
 
     def _named(self, key: str, result: Result) -> Result:
         """Return a result; one that was cut says how its reader gets at the rest."""

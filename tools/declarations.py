@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict, overload
 
@@ -44,6 +44,8 @@ class Declaration:
     `transaction`: it writes through `context().connection`, a SQLAlchemy connection to the
     memory's database, in the transaction that stores its result: both or neither. It is waited
     for, whatever its timeout, and other writers wait with it.
+    `quarantine`: a form, as a JSON schema: a tier without tools reads the untrusted output, and the
+    acting model is shown the form's fields alone.
     `reconcile`: given the idempotency key, returns the answer that a call under it gave, or
     None if it never ran; it is asked after a crash.
     """
@@ -63,6 +65,7 @@ class Declaration:
     confidentiality: Confidentiality = "public"
     sees: frozenset[str] = frozenset()
     transaction: bool = False
+    quarantine: Mapping[str, Any] | None = None
     reconcile: Callable[[str], str | None] | None = None
 
     def __post_init__(self) -> None:
@@ -84,6 +87,12 @@ class Declaration:
         if isinstance(self.sees, str) or not set(self.sees) <= BUCKETS:
             raise ConfigError(
                 f"sees cannot be {self.sees!r}", hint=f"a set of {', '.join(sorted(BUCKETS))}"
+            )
+        if self.quarantine is not None and self.trust != "untrusted":
+            raise ConfigError("quarantine is for untrusted output", hint='add trust="untrusted"')
+        if self.quarantine is not None and self.transaction:
+            raise ConfigError(
+                "a tool in quarantine cannot share a transaction", hint="declare one of the two"
             )
         object.__setattr__(self, "sees", frozenset(self.sees))
         for name in ("tiers", "agents"):
@@ -125,6 +134,7 @@ class Terms(TypedDict, total=False):
     confidentiality: Confidentiality
     sees: frozenset[str] | set[str]
     transaction: bool
+    quarantine: Mapping[str, Any] | None
     reconcile: Callable[[str], str | None] | None
 
 

@@ -90,6 +90,27 @@ def _checked(name: str, parameters: Any) -> str:
         raise _no_schema(name, str(error)) from error
 
 
+def check_form(name: str, form: Mapping[str, Any]) -> None:
+    """Raise ConfigError unless `form` is a JSON schema of an object that names its fields.
+
+    Every field says its type: a form that lets anything through would be none.
+    """
+    _checked(name, form)
+    if not form.get("properties") or not _typed(form):
+        raise _no_schema(name, "a form names its fields, each with its type")
+
+
+def _typed(schema: Any) -> bool:
+    if not isinstance(schema, Mapping):
+        return False
+    kind = schema.get("type")
+    if kind == "object":
+        return all(_typed(part) for part in (schema.get("properties") or {"": None}).values())
+    if kind == "array":
+        return _typed(schema.get("items"))
+    return kind in ("string", "number", "integer", "boolean") or "enum" in schema
+
+
 def _no_schema(name: str, reason: str) -> ConfigError:
     return ConfigError(
         f"the parameters of the tool {name!r} are no JSON schema: {reason}",

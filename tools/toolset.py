@@ -15,7 +15,7 @@ from agentmesh.errors import ConfigError
 from agentmesh.prompt import ToolSpec
 from agentmesh.tools.call import blocks, injects
 from agentmesh.tools.declarations import Declaration, check_name, declaration, tool
-from agentmesh.tools.schema import spec
+from agentmesh.tools.schema import check_form, spec
 
 ORIGIN = "agentmesh.origin"
 """Where a tool's metadata holds the hash of its definition as its server gave it."""
@@ -108,6 +108,8 @@ def catalogue(tools: Iterable[BaseTool | Callable[..., Any]]) -> Catalogue:
     for item in made:
         check_name(item.name)
         _check_transaction(item)
+        if (form := declaration(item).quarantine) is not None:
+            check_form(item.name, form)
         if not item.description.strip():
             raise ConfigError(
                 f"the tool {item.name!r} has no description", hint="say what the model gets"
