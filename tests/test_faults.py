@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from importlib import import_module
 from typing import Any
 
-import anthropic
-import openai
 import pytest
 
 from agentmesh import Agent, Price, Tier
@@ -22,9 +21,6 @@ LATE_S = 2.0
 """Ten times what a quiet machine needs beyond the deadline, for a busy one."""
 TEXT = "Everything is fine with your parcel. " * 8
 GOOD = "All is well."
-
-assert anthropic.Anthropic
-assert openai.OpenAI  # loaded before any deadline runs
 
 FAULTS: dict[str, Answer] = {
     "overloaded": Answer(fault=Fault("status", status=529)),
@@ -62,6 +58,13 @@ kind = "tool"
 any = ["refund"]
 example = "refund it"
 """
+
+
+@pytest.fixture(autouse=True, scope="module")
+def loaded() -> None:
+    """Load the vendors' SDKs before any deadline runs."""
+    for name in ("anthropic", "openai"):
+        import_module(name)
 
 
 def _streamed(agent: Agent) -> str:
