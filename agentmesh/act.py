@@ -9,10 +9,11 @@ from typing import Any
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 
-from agentmesh.calling import Calls, Job, Outcome
+from agentmesh.calling import Calls
 from agentmesh.economy.cost_model import Handover
 from agentmesh.memory import Turn
 from agentmesh.parts import Parts
+from agentmesh.plans import Job, Outcome
 from agentmesh.prompt import Prompt
 from agentmesh.providers import stop_of, to_blocks, usage_of
 from agentmesh.routing import (
@@ -73,12 +74,12 @@ class Act:
         tiers = self._parts.tiers
         if len(tiers) == 1:
             return [TierFacts(tiers[0].name, tiers[0].model_name, 0)]
-        known = [self._calls.facts(turn, rank, tier) for rank, tier in enumerate(tiers)]
+        known = [self._calls.prospects.facts(turn, rank, tier) for rank, tier in enumerate(tiers)]
         return [self.seats.facts(turn, facts) for facts in known]
 
     def takeover(self, turn: Turn, facts: TierFacts) -> Handover | None:
         """Return how a tier would take over the step at hand, and what that would cost."""
-        return self._calls.takeover(turn, self._parts.tier(facts.name))
+        return self._calls.prospects.takeover(turn, self._parts.tier(facts.name))
 
     def exhausted(self, turn: Turn, step: int, tier: str) -> bool:
         """Say whether a step may send no more requests of a tier."""
@@ -184,7 +185,7 @@ class Act:
 
     def _cheapest(self, turn: Turn) -> Tier:
         """Return the tier whose call on the prompt at hand costs least."""
-        ways = [(self._calls.takeover(turn, tier), tier) for tier in self._parts.tiers]
+        ways = [(self._calls.prospects.takeover(turn, tier), tier) for tier in self._parts.tiers]
         priced = [(way.cost, rank, tier) for rank, (way, tier) in enumerate(ways) if way]
         return min(priced)[2] if priced else self._parts.tiers[0]
 

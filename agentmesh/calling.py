@@ -1,18 +1,15 @@
 """Calls: the requests of a step, whichever models answer them, within one step's limits.
 
-The order is that of a generator, `Calls._plan`: what to send, how long to wait, when to ask
-a sibling. It sends nothing itself; `drive` and `adrive` do, so the order is written once for
-synchronous and asynchronous turns.
+The order of the requests is a plan (see `agentmesh.plans`), the same for synchronous and
+asynchronous turns.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
-from typing import NamedTuple
+from dataclasses import asdict, replace
 from weakref import WeakKeyDictionary
 
 from langchain_core.messages import AIMessage
@@ -21,17 +18,15 @@ from langchain_core.runnables import RunnableConfig
 from agentmesh.attempts import Attempt, Attempts, Ready
 from agentmesh.budgets import Account, Budgets, Spender
 from agentmesh.diagnostics import KEY
-from agentmesh.economy.cost_model import Handover, Rates, handover
-from agentmesh.economy.semantics import semantics
 from agentmesh.economy.usage import Usage
 from agentmesh.economy.warmth import outline
 from agentmesh.errors import BudgetError, TierError
 from agentmesh.fanout import FanOut, Lead
 from agentmesh.memory import Call, Turn
 from agentmesh.memory.render import call_marks
-from agentmesh.memory.views import View
 from agentmesh.parts import Parts
-from agentmesh.prompt import Prompt
+from agentmesh.plans import Job, Outcome, Plan, Requests, Send, Wait, adrive, drive
+from agentmesh.prospects import Prospects
 from agentmesh.providers import stop_of, usage_of
 from agentmesh.routing import (
     Pace,
@@ -39,111 +34,14 @@ from agentmesh.routing import (
     RetryBudget,
     RetryPolicy,
     StepLimits,
-    TierFacts,
-    TierPrices,
 )
 from agentmesh.routing.health import FAILURES, OUR_FAULT
-from agentmesh.routing.retry import overrun
 from agentmesh.state import State, failures_of
 from agentmesh.status import known_health
 from agentmesh.tiers import Tier
 
 POLL_S = 0.1
 """How often a step looks again whether the only model left to it may be asked."""
-
-
-class Send(NamedTuple):
-    """A request to make now, and the seconds that it may take."""
-
-    attempt: Attempt
-    config: RunnableConfig
-    seconds: float
-
-
-class Wait(NamedTuple):
-    """Seconds to let pass."""
-
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be asked of a tier, for which turn and why.
-
-    `view` narrows what it is shown of the log; a `prompt` shows it nothing of that.
-    """
-
-    state: State
-    turn: Turn
-    config: RunnableConfig
-    tier: Tier
-    tail: str
-    purpose: str = "act"
-    view: View | None = None
-    prompt: Prompt | None = None
-
-    @property
-    def labelled(self) -> RunnableConfig:
-        """The configuration, with what a tracer wants to know of the call."""
-        about = {"agentmesh_purpose": self.purpose, "agentmesh_tier": self.tier.name}
-        return {**self.config, "metadata": {**self.config.get("metadata", {}), **about}}
-
-
-class Outcome(NamedTuple):
-    """What came of a job: an answer with the attempt that got it, or why there is none.
-
-    The job is the one asked for, or the same on a cheaper tier, where the budget decided so.
-    """
-
-    job: Job
-    attempt: Attempt | None = None
-    message: AIMessage | None = None
-    error: TierError | None = None
-
-
-Plan = Generator[Send | Wait, AIMessage | TierError | None, Outcome]
-Requests = Generator[Send | Wait, AIMessage | TierError | None, tuple[Attempt, AIMessage]]
-
-
-def drive(plan: Plan) -> Outcome:
-    """Carry a plan out: send what it says, wait as long as it says."""
-    said: AIMessage | TierError | None = None
-    while True:
-        try:
-            order = plan.send(said)
-        except StopIteration as done:
-            outcome: Outcome = done.value
-            return outcome
-        said = None
-        if isinstance(order, Wait):
-            time.sleep(order.seconds)
-            continue
-        try:
-            said = order.attempt.invoke(order.config, order.seconds)
-        except TierError as error:
-            said = error
-
-
-async def adrive(plan: Plan) -> Outcome:
-    """Do as `drive`, without blocking the event loop; a request that overruns is cancelled."""
-    said: AIMessage | TierError | None = None
-    while True:
-        try:
-            order = plan.send(said)
-        except StopIteration as done:
-            outcome: Outcome = done.value
-            return outcome
-        said = None
-        if isinstance(order, Wait):
-            await asyncio.sleep(order.seconds)
-            continue
-        try:
-            async with asyncio.timeout(order.seconds):
-                said = await order.attempt.ainvoke(order.config, order.seconds)
-        except TierError as error:
-            said = error
-        except TimeoutError:
-            said = overrun(order.seconds)
 
 
 class Calls:
@@ -157,6 +55,7 @@ class Calls:
         self._health = known_health(parts.memory)
         self._pace = Pace()
         self._retries = RetryBudget()
+        self.prospects = Prospects(parts, self._attempts, self._health, self._pace)
         self._limits: WeakKeyDictionary[Turn, tuple[int, StepLimits]] = WeakKeyDictionary()
 
     @contextmanager
@@ -218,51 +117,6 @@ class Calls:
         if held is None or held[0] != step:
             held = self._limits[turn] = step, StepLimits(deadline_s=self._parts.deadline_s)
         return held[1]
-
-    def facts(self, turn: Turn, rank: int, tier: Tier) -> TierFacts:
-        """Return what a tier would be paid for the next draft, and what it has cached of it."""
-        planned = self._attempts.planned(self._attempts.ready(turn, tier, "", 0))
-        rates = self._rates(tier, planned)
-        prices = TierPrices(rates.fresh, rates.output, rates.read, rates.write) if rates else None
-        return TierFacts(
-            tier.name,
-            tier.model_name,
-            rank,
-            prices=prices,
-            warm=planned.read,
-            available=any(self._choosable(model, planned) for model in tier.models),
-        )
-
-    def takeover(self, turn: Turn, tier: Tier) -> Handover | None:
-        """Return the cheapest way to let a tier take over a step, and its micro-dollars.
-
-        From what it still has cached of the session, by everything from the start, or by what its
-        `handoff` shows, where the developer has said what that is; None without a price.
-        """
-        whole = self._attempts.ready(turn, tier, "", 0)
-        planned = self._attempts.planned(whole)
-        rates = self._rates(tier, planned)
-        if rates is None:
-            return None
-        layers = [point.tokens for point in whole.seen.points if point.shared]
-        shared = min(planned.read, max(layers, default=0))
-        brief = None
-        if tier.handoff is not None:
-            short = self._attempts.ready(turn, tier, "", 0, tier.handoff)
-            brief = max(0, short.seen.tokens - shared)
-        way = handover(rates, planned.input, anchor=planned.read, shared=shared, brief=brief)
-        return way._replace(cost=way.cost + rates.output * planned.output)
-
-    def _rates(self, tier: Tier, planned: Usage) -> Rates | None:
-        """Return what a tier's tokens cost at a prompt's length; None where nobody knows."""
-        price = self._parts.prices.price(tier.model_name, input_tokens=planned.input)
-        if price is None:
-            return None
-        rules = semantics(tier.model_name)
-        rates = Rates.from_price(price.complete(tier.model_name), rules)
-        if tier.cache and tier.ours and planned.input >= rules.minimum:
-            return rates
-        return replace(rates, read=rates.fresh, write=rates.fresh, write_long=rates.fresh)
 
     def cost(self, outcome: Outcome) -> int | None:
         """Return what an answered request cost in micro-dollars; None where nobody knows."""
@@ -398,15 +252,6 @@ class Calls:
             return Ready(model, job.prompt, outline(job.prompt, job.purpose), None)
         return self._attempts.ready(job.turn, model, job.tail, job.state["step"], job.view)
 
-    def _choosable(self, model: Tier, planned: Usage) -> bool:
-        """Say whether a model is a choice now: in health, within its rate, and fast enough."""
-        name, tokens = model.model_name, planned.input + planned.output
-        return (
-            self._health.available(name)
-            and not self._pace.wait_s(name, model.rate, tokens)
-            and not self._pace.slow(name, model.rate)
-        )
-
     def _free(self, job: Job, model: Tier, *, last_resort: bool) -> bool:
         """Say whether a model may be asked now; of one that is left alone this takes the probe."""
         if self._pace_wait(job, model):
@@ -471,6 +316,3 @@ class Calls:
 
 def _spender(turn: Turn) -> Spender:
     return Spender(turn.user, turn.view.id, turn.number)
-
-
-__all__ = ["Calls", "Job", "Outcome", "adrive", "drive"]

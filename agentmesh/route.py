@@ -38,9 +38,10 @@ class Route:
         self._act = act
         self._names = [tier.name for tier in parts.tiers]
         self._router = parts.router
-        if parts.router.policy.few_shot is not None:
-            self._asked = parts.tier(parts.router.policy.few_shot)
-            self._router = parts.router.with_model(FewShot(self._ask))
+        policy = parts.router.policy
+        if policy.few_shot is not None:
+            self._asked = parts.tier(policy.few_shot)
+            self._router = parts.router.with_model(FewShot(self._ask, sure=policy.sure))
 
     def run(self, state: State, turn: Turn) -> dict[str, Any]:
         """Pick the tier of the next draft, and say why."""

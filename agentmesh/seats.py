@@ -17,9 +17,9 @@ from agentmesh.tiers import STUDENT, Tier
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
-    from agentmesh.calling import Outcome
     from agentmesh.distill.seat import Seat
     from agentmesh.memory import Memory, Turn
+    from agentmesh.plans import Outcome
     from agentmesh.routing import Failure, TierFacts
 
 OPTIONS = ("base", "canary", "evidence", "shadow")

@@ -21,9 +21,9 @@ from agentmesh.routing import Guard
 from agentmesh.routing.choice import alone_costs
 
 if TYPE_CHECKING:
-    from agentmesh.calling import Outcome
     from agentmesh.memory import Turn
     from agentmesh.parts import Parts
+    from agentmesh.plans import Outcome
     from agentmesh.routing import Failure, TierFacts
 
 KEY = "guard"

@@ -30,6 +30,7 @@ class Policy:
         escalations: of one user in a day; a step beyond them is not taken up, but tried again
             where it is. None for no limit.
         few_shot: the tier that is asked for the kind of a request where the classifier is unsure.
+        sure: the probability of a kind from which the classifier need not ask.
         checks: more checks of a draft, such as a trained `Verifier`, `Agreement` or `Judge`.
     """
 
@@ -37,6 +38,7 @@ class Policy:
     pin_after: int = 3
     escalations: int | None = None
     few_shot: str | None = None
+    sure: float = 0.6
     checks: tuple[Check, ...] = ()
 
     def __post_init__(self) -> None:
@@ -46,6 +48,8 @@ class Policy:
             raise ConfigError(f"pin_after={self.pin_after!r}", hint="give 1 or more")
         if self.escalations is not None and self.escalations < 0:
             raise ConfigError(f"escalations={self.escalations!r}", hint="give 0 or more, or None")
+        if not 0 < self.sure <= 1:
+            raise ConfigError(f"sure={self.sure!r}", hint="give a probability above 0, such as 0.6")
         for check in self.checks:
             if not callable(check):
                 raise ConfigError(

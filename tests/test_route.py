@@ -181,10 +181,10 @@ def test_the_third_stage_asks_the_tier_that_it_is_given_and_the_ledger_has_the_c
         return Answer("complex" if request.user_text.endswith("kind: ") else "Well.")
 
     vendor.says[SMALL] = says
-    router = Router.auto().under(Policy(few_shot="small"))
+    router = Router.auto().under(Policy(few_shot="small", sure=1.0))
     tiers = [tier(server, "small", SMALL), tier(server, "large", LARGE)]
     agent = Agent("desk", CORE, tiers=tiers, router=router)
-    reply = agent.invoke("Plan a birthday party budget with three vendors and a rhyme", session="s1")
+    reply = agent.invoke("Which of these two should it be?", session="s1")
     asked, drafted = reply.steps
     assert (asked.purpose, asked.tier, asked.outcome) == ("route", "small", "ok")
     assert (drafted.purpose, drafted.tier, drafted.decision["stage"]) == ("act", "large", "model")
@@ -271,7 +271,14 @@ def test_refuses_a_policy_that_names_what_there_is_not(server: Emulator) -> None
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"guard": -1}, {"pin_after": 0}, {"escalations": -1}, {"checks": ("verifier",)}]
+    "wrong",
+    [
+        {"guard": -1},
+        {"pin_after": 0},
+        {"escalations": -1},
+        {"sure": 0},
+        {"checks": ("verifier",)},
+    ],
 )
 def test_refuses_a_policy_that_makes_no_sense(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
