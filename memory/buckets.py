@@ -91,6 +91,53 @@ def escape(text: str) -> str:
     return text.translate(_ESCAPED)
 
 
+# Statements are built once: putting one together costs more than SQLite takes to run it.
+_MINE = and_(
+    buckets.c.tenant == bindparam("of_tenant"),
+    buckets.c.kind == bindparam("of_kind"),
+    buckets.c.owner == bindparam("of_owner"),
+)
+_VERSIONS = (
+    select(bucket_items)
+    .join(buckets, buckets.c.id == bucket_items.c.bucket_id)
+    .where(_MINE)
+    .order_by(bucket_items.c.revision)
+)
+_KEYED = _VERSIONS.where(bucket_items.c.key == bindparam("of_key"))
+_HOLDS = bucket_items.c.superseded_by.is_(None), bucket_items.c.value.is_not(None)
+_ITEM, _ITEMS = Statement(_KEYED.where(*_HOLDS)), Statement(_VERSIONS.where(*_HOLDS))
+_HISTORY = Statement(_KEYED)
+_LOCK = Statement(select(buckets.c.id).where(_MINE).with_for_update())
+_NEXT = Statement(
+    update(buckets)
+    .where(_MINE)
+    .values(revision=buckets.c.revision + literal_column("1"))
+    .returning(buckets.c.id, buckets.c.revision, buckets.c.tokens)
+)
+_TOTAL = Statement(
+    update(buckets).where(buckets.c.id == bindparam("of_id")).values(tokens=bindparam("new_tokens"))
+)
+_NEWEST = Statement(
+    select(bucket_items.c.revision, bucket_items.c.tokens, bucket_items.c.value).where(
+        bucket_items.c.bucket_id == bindparam("of_id"),
+        bucket_items.c.key == bindparam("of_key"),
+        bucket_items.c.superseded_by.is_(None),
+    )
+)
+_SUPERSEDE = Statement(
+    update(bucket_items)
+    .where(
+        bucket_items.c.bucket_id == bindparam("of_id"),
+        bucket_items.c.revision == bindparam("of_revision"),
+    )
+    .values(superseded_by=bindparam("by"))
+)
+_INSERT = Statement(
+    insert(bucket_items),
+    [column.key for column in bucket_items.c if column.key != "superseded_by"],
+)
+
+
 class _Draft(NamedTuple):
     """An item before it has its revision, as text, and what it costs."""
 
@@ -136,17 +183,15 @@ class Bucket:
 
     def item(self, key: str) -> Item | None:
         """Return the version that holds now, or None."""
-        current = bucket_items.c.superseded_by.is_(None), bucket_items.c.value.is_not(None)
-        return next(iter(self._select(bucket_items.c.key == key, *current)), None)
+        return next(iter(self._select(_ITEM, of_key=key)), None)
 
     def items(self) -> list[Item]:
         """Return what holds now, sorted by key."""
-        where = bucket_items.c.superseded_by.is_(None), bucket_items.c.value.is_not(None)
-        return sorted(self._select(*where), key=lambda item: item.key)
+        return sorted(self._select(_ITEMS), key=lambda item: item.key)
 
     def history(self, key: str) -> list[Item]:
         """Return every version of a key, oldest first."""
-        return self._select(bucket_items.c.key == key)
+        return self._select(_HISTORY, of_key=key)
 
     def tokens(self) -> int:
         """Return how many tokens the bucket takes in a prompt."""
@@ -250,20 +295,23 @@ class Bucket:
         """Replace a value by `change(value)`; no edit of anybody else is lost.
 
         `change` is tried beside other writers first and, if one of them was quicker, run again
-        while they wait: it should be short, have no effect of its own and not use this memory.
+        while they wait, as it is from then on while the bucket is crowded: it should be short,
+        have no effect of its own and not use this memory.
         """
         if source not in TRUST:
             raise InputError(f"unknown source {source!r}", hint=f"one of {', '.join(TRUST)}")
         _check_key(key)
+        mine = self._tenant, self._kind, self._owner
+        waits = self._trust(source, "") != "untrusted" and self._database.crowded(mine)
         for attempt in range(_ATTEMPTS):
             try:
-                if attempt == 0:
+                if attempt == 0 and not waits:
                     held = self.item(key)
                     draft = self._changed(key, held, change, source)
                     return self._admit(draft, held.revision if held else 0)
                 return self._database.write(lambda c: self._change(c, key, change, source))
             except ConflictError:
-                continue
+                self._database.crowd(mine)
         raise ConflictError(
             f"{key!r} changed {_ATTEMPTS} times while it was updated", hint="try again later"
         )
@@ -272,10 +320,10 @@ class Bucket:
         self, connection: Connection, key: str, change: Callable[[Any], Any], source: str
     ) -> Item:
         """Do what `update` does while the bucket's row is locked."""
-        connection.execute(select(buckets.c.id).where(self._mine()).with_for_update())
-        current = bucket_items.c.superseded_by.is_(None), bucket_items.c.value.is_not(None)
-        rows = connection.execute(self._query(bucket_items.c.key == key, *current)).all()
-        held = _item(rows[0]) if rows else None
+        mine = self._mine()
+        _LOCK.first(connection, mine)
+        row = _ITEM.first(connection, {**mine, "of_key": key})
+        held = _item(row) if row else None
         draft = self._changed(key, held, change, source)
         if self._judged(draft.item) != "stored":
             raise self._refused(draft.item)
@@ -338,24 +386,12 @@ class Bucket:
             return None
         return held if canonical.dumps(held.value) == canonical.dumps(value) else None
 
-    def _query(self, *where: Any) -> Any:
-        return (
-            select(bucket_items)
-            .join(buckets, buckets.c.id == bucket_items.c.bucket_id)
-            .where(self._mine(), *where)
-            .order_by(bucket_items.c.revision)
-        )
+    def _select(self, statement: Statement, **values: Any) -> list[Item]:
+        given = {**self._mine(), **values}
+        return self._database.read(lambda c: [_item(row) for row in statement.all(c, given)])
 
-    def _select(self, *where: Any) -> list[Item]:
-        query = self._query(*where)
-        return self._database.read(lambda c: [_item(row) for row in c.execute(query)])
-
-    def _mine(self) -> Any:
-        return and_(
-            buckets.c.tenant == self._tenant,
-            buckets.c.kind == self._kind,
-            buckets.c.owner == self._owner,
-        )
+    def _mine(self) -> dict[str, str]:
+        return {"of_tenant": self._tenant, "of_kind": self._kind, "of_owner": self._owner}
 
     def _draft(self, key: str, value: Any, source: str, author: str, trust: str) -> _Draft:
         stable_value(f"{key!r} of the {self._kind} of {self._owner!r}", value)
@@ -378,13 +414,7 @@ class Bucket:
     def _store(self, connection: Connection, new: _Draft, expect: int | None) -> Item:
         draft, text, tokens = new
         bucket_id, revision, total = self._next(connection)
-        held = connection.execute(
-            select(bucket_items.c.revision, bucket_items.c.tokens, bucket_items.c.value).where(
-                bucket_items.c.bucket_id == bucket_id,
-                bucket_items.c.key == draft.key,
-                bucket_items.c.superseded_by.is_(None),
-            )
-        ).first()
+        held = _NEWEST.first(connection, {"of_id": bucket_id, "of_key": draft.key})
         current = held.revision if held and held.value is not None else 0
         if expect is not None and expect != current:
             raise ConflictError(
@@ -399,40 +429,27 @@ class Bucket:
                 hint=f"largest: {self._largest(connection, bucket_id)}",
             )
         if held:
-            connection.execute(
-                update(bucket_items)
-                .where(
-                    bucket_items.c.bucket_id == bucket_id,
-                    bucket_items.c.revision == held.revision,
-                )
-                .values(superseded_by=revision)
-            )
-        connection.execute(
-            insert(bucket_items).values(
-                bucket_id=bucket_id,
-                revision=revision,
-                tenant=self._tenant,
-                key=draft.key,
-                value=text,
-                source=draft.source,
-                author=draft.author,
-                trust=draft.trust,
-                valid_from=draft.valid_from,
-                tokens=tokens,
-            )
-        )
-        connection.execute(update(buckets).where(buckets.c.id == bucket_id).values(tokens=total))
+            old = {"of_id": bucket_id, "of_revision": held.revision, "by": revision}
+            _SUPERSEDE.run(connection, old)
+        new_row = {
+            "bucket_id": bucket_id,
+            "revision": revision,
+            "tenant": self._tenant,
+            "key": draft.key,
+            "value": text,
+            "source": draft.source,
+            "author": draft.author,
+            "trust": draft.trust,
+            "valid_from": draft.valid_from,
+            "tokens": tokens,
+        }
+        _INSERT.run(connection, new_row)
+        _TOTAL.run(connection, {"of_id": bucket_id, "new_tokens": total})
         return replace(draft, revision=revision, tokens=tokens)
 
     def _next(self, connection: Connection) -> tuple[int, int, int]:
         """Take the bucket's next revision; its row is locked until the transaction ends."""
-        raise_it = (
-            update(buckets)
-            .where(self._mine())
-            .values(revision=buckets.c.revision + 1)
-            .returning(buckets.c.id, buckets.c.revision, buckets.c.tokens)
-        )
-        row = connection.execute(raise_it).first()
+        row = _NEXT.first(connection, self._mine())
         if row is None:
             names = {"profile": "user", "task": "session"}
             kind = self._kind.removesuffix(ASIDE)
@@ -447,7 +464,7 @@ class Bucket:
                 revision=0,
                 tokens=0,
             )
-            row = connection.execute(raise_it).one()
+            row = _NEXT.first(connection, self._mine())
         return row.id, row.revision, row.tokens
 
     def _largest(self, connection: Connection, bucket_id: int) -> str:

@@ -35,6 +35,11 @@ _POLL_S = 0.0005, 0.004
 ATTEMPTS = 8
 """Tries of a PostgreSQL transaction that lost a deadlock or its connection before its commit."""
 
+CROWDED_S = 1.0
+"""How long writers of a place where they have met do not try it beside each other."""
+
+_PLACES = 1_024
+
 _PRAGMAS = (
     # An append changes a few hundred bytes of each page that it touches, and every page that is
     # touched is written whole: small pages write less than half of what the default of 4 KB does.
@@ -72,6 +77,7 @@ class Database:
         self._group = GroupCommit(self._transaction, self._lead)
         self._writer: Connection | None = None
         self._paused = False
+        self._crowds: dict[tuple[str, ...], float] = {}
         _opened.add(self)
 
     def read(self, work: Callable[[Connection], T]) -> T:
@@ -100,6 +106,16 @@ class Database:
         future = self._lend(work)
         wait(future, binding=binding)
         return future.result()
+
+    def crowd(self, place: tuple[str, ...]) -> None:
+        """Note that writers have met at a place."""
+        if len(self._crowds) > _PLACES:
+            self._crowds.clear()
+        self._crowds[place] = time.monotonic() + CROWDED_S
+
+    def crowded(self, place: tuple[str, ...]) -> bool:
+        """Say whether writers have met at a place of late."""
+        return self._crowds.get(place, 0.0) > time.monotonic()
 
     def scrub(self, wait_s: float = 30.0) -> bool:
         """Leave no copy of deleted rows in the files; true if none is left.

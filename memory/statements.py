@@ -37,7 +37,7 @@ class Statement:
         self._clause = clause.inline() if isinstance(clause, Insert) else clause
         self._columns = list(columns)
         self._compiled: dict[str, _Compiled] = {}
-        selected = clause.selected_columns if isinstance(clause, Select) else ()
+        selected = clause.exported_columns  # of a select, or of a write that returns some
         row: Any = namedtuple  # whose fields are known at run time only
         self._row = row("Row", [column.key for column in selected])
 
@@ -46,9 +46,9 @@ class Statement:
         return [self._row._make(row) for row in self._run(connection, [values]).fetchall()]
 
     def first(self, connection: Connection, values: Values) -> Any:
-        """Return the first row that is found, or None."""
-        row = self._run(connection, [values]).fetchone()
-        return None if row is None else self._row._make(row)
+        """Return the first row that is found or was written, or None."""
+        rows = self._run(connection, [values]).fetchall()
+        return self._row._make(rows[0]) if rows else None
 
     def run(self, connection: Connection, *rows: Values) -> int:
         """Write once for each of some values, and return how many rows that concerned."""
