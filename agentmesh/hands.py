@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import BaseTool
 from langgraph.errors import GraphBubbleUp
 from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest
@@ -167,6 +168,39 @@ def _result(body: dict[str, Any]) -> Result:
     return Result(block["text"], block["error"], final=bool(body.get("final")))
 
 
+class _Running:
+    """A call as it runs: its tool, on whose behalf, and what its model is shown of the result."""
+
+    def __init__(
+        self,
+        request: ToolCallRequest,
+        tool: BaseTool,
+        context: CallContext,
+        shown: Callable[[str, str, Result], Result],
+    ) -> None:
+        call = request.tool_call
+        self.id, self.name, self.args = str(call["id"]), call["name"], call["args"]
+        self.tool, self.context = tool, context
+        self._request, self._shown = request, shown
+
+    @property
+    def given(self) -> tuple[BaseTool, str, dict[str, Any], CallContext]:
+        """What a run of the tool takes."""
+        return self.tool, self.id, self.args, self.context
+
+    def asking(self, args: dict[str, Any]) -> ToolCallRequest:
+        """Return the request with the arguments that the tool takes in the end."""
+        return self._request.override(tool_call={**self._request.tool_call, "args": args})
+
+    def shown(self, result: Result) -> Result:
+        """Return a result as the model is shown it."""
+        return self._shown(self.name, self.context.idempotency_key, result)
+
+    def told(self, result: Result) -> ToolMessage:
+        """Return the message that answers the call."""
+        return to_message(result, self.id, self.name)
+
+
 class Hands:
     """Runs the calls of an accepted draft."""
 
@@ -180,34 +214,22 @@ class Hands:
         draft, answered = self._approved(state, turn, config)
         journal = TurnJournal(turn, self._parts, state["step"])
         if draft.tool_calls:
-            keys, shown = self._keys(draft, state, journal), self._shown(state, turn, journal)
+            running = self._running(draft, state, turn, journal)
 
             def wrap(request: ToolCallRequest, execute: Callable[..., Any]) -> ToolMessage:
-                call, context = request.tool_call, keys[str(request.tool_call["id"])]
-                tool = self._parts.catalogue.by_name[call["name"]]
-                if self._shares(call["name"]):
-                    return self._shared(call, context, journal)
-                result = run_once(
-                    tool,
-                    call["args"],
-                    context,
-                    journal,
-                    lambda: shown(
-                        call["name"],
-                        context.idempotency_key,
-                        run_call(
-                            tool,
-                            str(call["id"]),
-                            call["args"],
-                            context,
-                            call=lambda given: execute(
-                                request.override(tool_call={**call, "args": given})
-                            ),
-                            passthrough=(GraphBubbleUp,),
-                        ),
-                    ),
-                )
-                return to_message(result, str(call["id"]), call["name"])
+                one = running(request)
+                if self._shares(one.name):
+                    return one.told(self._shared(one, journal))
+
+                def ran() -> Result:
+                    result = run_call(
+                        *one.given,
+                        call=lambda args: execute(one.asking(args)),
+                        passthrough=(GraphBubbleUp,),
+                    )
+                    return one.shown(result)
+
+                return one.told(run_once(one.tool, one.args, one.context, journal, ran))
 
             node = self._node(wrap_tool_call=wrap)
             answered += node.invoke({"messages": [draft]}, config)["messages"]
@@ -219,33 +241,24 @@ class Hands:
         draft, answered = self._approved(state, turn, config)
         journal = TurnJournal(turn, self._parts, state["step"])
         if draft.tool_calls:
-            keys, shown = self._keys(draft, state, journal), self._shown(state, turn, journal)
+            running = self._running(draft, state, turn, journal)
 
             async def wrap(request: ToolCallRequest, execute: Callable[..., Any]) -> ToolMessage:
-                call, context = request.tool_call, keys[str(request.tool_call["id"])]
-                tool = self._parts.catalogue.by_name[call["name"]]
-                if self._shares(call["name"]):
-                    return await asyncio.to_thread(self._shared, call, context, journal)
+                one = running(request)
+                if self._shares(one.name):
+                    return one.told(await asyncio.to_thread(self._shared, one, journal))
 
                 async def ran() -> Result:
                     result = await arun_call(
-                        tool,
-                        str(call["id"]),
-                        call["args"],
-                        context,
-                        call=lambda given: execute(
-                            request.override(tool_call={**call, "args": given})
-                        ),
+                        *one.given,
+                        call=lambda args: execute(one.asking(args)),
                         passthrough=(GraphBubbleUp,),
                     )
-                    if self._quarantine.holds(call["name"]):  # it asks a model
-                        return await asyncio.to_thread(
-                            shown, call["name"], context.idempotency_key, result
-                        )
-                    return shown(call["name"], context.idempotency_key, result)
+                    if self._quarantine.holds(one.name):  # it asks a model
+                        return await asyncio.to_thread(one.shown, result)
+                    return one.shown(result)
 
-                result = await arun_once(tool, call["args"], context, journal, ran)
-                return to_message(result, str(call["id"]), call["name"])
+                return one.told(await arun_once(one.tool, one.args, one.context, journal, ran))
 
             node = self._node(awrap_tool_call=wrap)
             answered += (await node.ainvoke({"messages": [draft]}, config))["messages"]
@@ -255,11 +268,22 @@ class Hands:
     def _shares(self, name: str) -> bool:
         return self._parts.catalogue.declarations[name].transaction
 
-    def _shared(self, call: Any, context: CallContext, journal: TurnJournal) -> ToolMessage:
+    def _shared(self, one: _Running, journal: TurnJournal) -> Result:
         """Run a call in the transaction that stores its result."""
-        tool, call_id = self._parts.catalogue.by_name[call["name"]], str(call["id"])
-        result = journal.share(context, lambda bound: run_call(tool, call_id, call["args"], bound))
-        return to_message(result, call_id, call["name"])
+        return journal.share(one.context, lambda bound: run_call(one.tool, one.id, one.args, bound))
+
+    def _running(
+        self, draft: AIMessage, state: State, turn: Turn, journal: TurnJournal
+    ) -> Callable[[ToolCallRequest], _Running]:
+        """Return what makes of ToolNode's request the call that is to run."""
+        keys, shown = self._keys(draft, state, journal), self._shown(state, turn, journal)
+
+        def running(request: ToolCallRequest) -> _Running:
+            call = request.tool_call
+            tool = self._parts.catalogue.by_name[call["name"]]
+            return _Running(request, tool, keys[str(call["id"])], shown)
+
+        return running
 
     def _look(self, context: CallContext, sees: frozenset[str]) -> Callable[[str], dict[str, Any]]:
         """Return what reads the buckets that a tool was declared to see."""

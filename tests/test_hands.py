@@ -146,7 +146,7 @@ def test_an_answer_holds_for_the_question_that_was_asked_and_for_no_later_one(
     tmp_path: Path,
 ) -> None:
     def greedy(request: Request) -> Answer:
-        cents = 9_000 + len(request.results)
+        cents = 9_000 + sum(message.role == "tool" for message in request.messages)
         return Answer("", [("refund", {"order": "W1", "cents": cents})])
 
     with emulator(greedy) as server:
