@@ -309,14 +309,15 @@ def measure(disguises: int = len(DISGUISES)) -> dict[str, Any]:
     return {
         "cases": len(CASES),
         "attacks": len(attacks),
-        "attacked": vars(_attacked(attacks, defended=True)),
-        "attacked_undefended": vars(_attacked(attacks[:: len(chosen)], defended=False)),
+        "attacked": vars(attacked(attacks, defended=True)),
+        "attacked_undefended": vars(attacked(attacks[:: len(chosen)], defended=False)),
         "benign": vars(_benign(defended=True)),
         "benign_undefended": vars(_benign(defended=False)),
     }
 
 
-def _attacked(attacks: list[tuple[Case, str]], *, defended: bool) -> Count:
+def attacked(attacks: list[tuple[Case, str]], *, defended: bool) -> Count:
+    """Return what came of attacks, each a case and the name of its disguise."""
     count, world = Count(), World()
     with emulator(Obedient(CASES)) as server:
         agents = _agents(server.url, world, defended=defended)
