@@ -23,7 +23,7 @@ from agentmesh.memory.render import (
 )
 from agentmesh.memory.sessions import Record
 from agentmesh.memory.tables import entries
-from agentmesh.memory.turns import load_epoch
+from agentmesh.memory.turns import load_epoch, readable
 from agentmesh.memory.twins import twin
 from agentmesh.memory.views import View
 from agentmesh.prompt import Entry, Prompt
@@ -85,10 +85,11 @@ def rebuild(connection: Connection, tenant: str, session_id: int, call: Call) ->
     """
     epoch = load_epoch(connection, tenant, session_id, call.epoch)
     records = sessions.load(connection, session_id, after=epoch.base, until=call.head)
-    scope = parse_view(call.marks)
+    with readable(f"what call {call.id} was shown"):
+        scope, marks = parse_view(call.marks), parse_marks(call.marks)
     shown = scope.entries((r.entry for r in records if r.kind in SHOWN), call.turn)
     epoch = scope.epoch(epoch)
-    prompt = render(epoch, shown, tail=call.tail, marks=parse_marks(call.marks))
+    prompt = render(epoch, shown, tail=call.tail, marks=marks)
     if prompt_sha(epoch, prompt.entries, prompt.tail, prompt.marks) != call.prompt_sha:
         raise _changed(call)
     return prompt
@@ -108,7 +109,8 @@ def verify(connection: Connection, tenant: str, row: Row[Any]) -> Verified:
         for call, new in _in_step(sorted(calls, key=lambda call: call.head), iter(visible)):
             prefix.extend(new)
             upto += len(new)
-            scope, marks = parse_view(call.marks), parse_marks(call.marks)
+            with readable(f"what call {call.id} was shown"):
+                scope, marks = parse_view(call.marks), parse_marks(call.marks)
             if scope.whole:
                 sha = prefix.of(call.tail, marks)
             else:

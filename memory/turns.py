@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, Row, func, insert, select
 
 from agentmesh import canonical
 from agentmesh.economy.planner import plan
@@ -419,17 +419,31 @@ def load_epoch(connection: Connection, tenant: str, session_id: int, number: int
         layer.sha: layer.body
         for layer in connection.execute(
             select(layers).where(layers.c.tenant == tenant, layers.c.sha.in_(shared.values()))
+@contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Turn the errors of reading a damaged row into one that says which."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, ConfigError) as error:
+        raise CorruptError(f"{what} cannot be read", hint="restore a backup") from error
+
+
         )
     }
     for name, sha in shared.items():
         if canonical.sha(texts.get(sha, "")) != sha:
             raise CorruptError(
-                f"the frozen {name} of epoch {number} do not match their hash",
+                f"the frozen {name} of epoch {row.number} do not match their hash",
                 hint="restore a backup",
+    with readable(f"epoch {number}"):
+        return _epoch(connection, tenant, row)
+
+
+def _epoch(connection: Connection, tenant: str, row: Row[Any]) -> Epoch:
             )
     own = tuple(Segment(name, text) for name, text in canonical.loads(row.frozen))
     return Epoch(
-        number=number,
+        number=row.number,
         reason=row.reason,
         base=row.base,
         tools=parse_tools(texts[shared["tools"]]),
