@@ -407,18 +407,6 @@ class Turn:
     await_ = twin(wait)
 
 
-def load_epoch(connection: Connection, tenant: str, session_id: int, number: int) -> Epoch:
-    """Return a stored epoch."""
-    row = connection.execute(
-        select(epochs).where(epochs.c.session_id == session_id, epochs.c.number == number)
-    ).first()
-    if row is None:
-        raise CorruptError(f"epoch {number} is missing", hint="restore a backup")
-    shared = dict(canonical.loads(row.shared))
-    texts = {
-        layer.sha: layer.body
-        for layer in connection.execute(
-            select(layers).where(layers.c.tenant == tenant, layers.c.sha.in_(shared.values()))
 @contextmanager
 def readable(what: str) -> Iterator[None]:
     """Turn the errors of reading a damaged row into one that says which."""
@@ -428,6 +416,23 @@ def readable(what: str) -> Iterator[None]:
         raise CorruptError(f"{what} cannot be read", hint="restore a backup") from error
 
 
+def load_epoch(connection: Connection, tenant: str, session_id: int, number: int) -> Epoch:
+    """Return a stored epoch."""
+    row = connection.execute(
+        select(epochs).where(epochs.c.session_id == session_id, epochs.c.number == number)
+    ).first()
+    if row is None:
+        raise CorruptError(f"epoch {number} is missing", hint="restore a backup")
+    with readable(f"epoch {number}"):
+        return _epoch(connection, tenant, row)
+
+
+def _epoch(connection: Connection, tenant: str, row: Row[Any]) -> Epoch:
+    shared = dict(canonical.loads(row.shared))
+    texts = {
+        layer.sha: layer.body
+        for layer in connection.execute(
+            select(layers).where(layers.c.tenant == tenant, layers.c.sha.in_(shared.values()))
         )
     }
     for name, sha in shared.items():
@@ -435,11 +440,6 @@ def readable(what: str) -> Iterator[None]:
             raise CorruptError(
                 f"the frozen {name} of epoch {row.number} do not match their hash",
                 hint="restore a backup",
-    with readable(f"epoch {number}"):
-        return _epoch(connection, tenant, row)
-
-
-def _epoch(connection: Connection, tenant: str, row: Row[Any]) -> Epoch:
             )
     own = tuple(Segment(name, text) for name, text in canonical.loads(row.frozen))
     return Epoch(
