@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agentmesh import Agent, Tier
+from agentmesh import Agent, Budget, Tier
 from agentmesh.audit.accounts import add_up, explain
 from agentmesh.audit.prompts import sent
 from agentmesh.economy.misses import Cause, agrees
@@ -106,3 +106,25 @@ def test_a_vendors_setting_is_named_where_the_prompt_did_not_change() -> None:
     assert agrees("memory fold", "system_changed")
     assert agrees("ttl", "tools_changed") is False
     assert agrees("ttl", "previous_message_not_found") is None
+
+
+@pytest.mark.parametrize("vendor", ["anthropic:claude-opus-5-5", "openai:gpt-6.1-sol"])
+def test_a_clock_that_goes_backwards_loses_no_call_and_no_explanation(
+    server: Emulator, vendor: str
+) -> None:
+    now = 1_800_000_000.0
+    memory = Memory(clock=lambda: now)
+    url = server.url if vendor.startswith("anthropic:") else server.openai_url
+    tier = Tier("only", vendor, base_url=url, api_key="k")
+    budget = Budget(day_usd=5.0, user_usd=5.0)
+    for step in (60.0, 60.0, -7_200.0, 60.0, -90_000.0, 60.0):
+        now += step
+        agent = Agent("desk", POLICY, tiers=[tier], memory=memory, budget=budget)
+        assert agent.invoke(LONG, session="s1").text  # each in a process of its own, as it were
+    calls = memory.ledger.calls()
+    assert [call.cost for call in calls] == [bill.cost_micro for bill in server.bills]
+    assert len(calls) == 6
+    report = add_up(memory)
+    assert report.total.cost == sum(bill.cost_micro or 0 for bill in server.bills)
+    assert set(report.waste) == {"first visit"}
+    assert sum(day.calls for day in report.by["day"].values()) == 6

@@ -16,8 +16,8 @@ from agentmesh.audit.designs import Assumptions, Billed, Design, Replay, Request
 from agentmesh.audit.documents import Broken, documents
 from agentmesh.audit.logs import FORMATS, read
 from agentmesh.audit.pieces import Flaw, Log, Part, Step
-from agentmesh.audit.workload import RULES, kind_of
-from agentmesh.economy.billing import Block, digest, prefixes
+from agentmesh.audit.workload import RULES, Kind, kind_of
+from agentmesh.economy.billing import Block, Point, digest, prefixes
 from agentmesh.economy.prices import PriceBook
 from agentmesh.economy.semantics import ModelName
 from agentmesh.errors import InputError
@@ -125,6 +125,7 @@ class Audit:
         self._bytes = self._conversations = self._calls = self._repeated = self._records = 0
         self._clock = 0.0
         self._hashes: dict[str, bytes] = {}
+        self._last_so_far: OrderedDict[str, None] = OrderedDict()
 
     def read(self, path: Path, progress: Callable[[int], None] = lambda _bytes: None) -> None:
         """Read a file.
@@ -176,45 +177,55 @@ class Audit:
         session = log.session or self._fallback(log, hashes, head)
         self._forms[log.form] += 1
         self._conversations += 1
+        alone = len(log.steps) == 1
+        known = alone and self._breaks.knows(session)
         if head:
-            self._see_head(parts[:head], points[head - 1].key, points[head - 1].tokens, log, where)
-        totals = self._models.setdefault(log.model or "(unknown)", ModelTotals())
-        priced = self._replay.priced(log.model)
-        last_user = _last_user(parts)
-        before = end = 0
-        for step in log.steps:
-            at = self._time(step, where)
-            tokens = points[step.upto - 1].tokens if step.upto else 0
-            self._count(totals, step, tokens)
-            kind = kind_of(parts, step, follows=step.upto <= last_user)
-            for name, value in zip(self._kinds, kind, strict=True):
-                self._kinds[name][value] += 1
-            if before:
-                self._repeated += before
-                self._breaks.sent_again(log.model, before, where)
-            if not priced:
-                self._unpriced[log.model or "(unknown)"] += 1
-                before, end = tokens, step.upto
-                continue
-            self._replay.step(
-                Request(
-                    log.model,
-                    plain[: step.upto],
-                    _marked(plain, (head, end, step.upto)),
-                    points[: step.upto],
-                    at,
-                    step.output,
-                    kind.complexity,
-                    step.used,
-                    log.marked,
-                )
-            )
-            before, end = tokens, step.upto
-        if len(log.steps) == 1:
+            point = points[head - 1]
+            row = self._see_head(parts[:head], point.key, point.tokens, where)
+            row.sessions += not known
+            row.calls += len(log.steps)
+        if known:
+            self._followed(session)
+        self._steps(log, plain, points, head, session if alone else "", where)
+        if alone:
             sizes = [point.tokens for point in points]
             self._breaks.see(session, log.model, parts, hashes, sizes, log.steps[0].at, where)
         else:
             self._pauses(log, points, where)
+
+    def _steps(
+        self,
+        log: Log,
+        plain: Sequence[Block],
+        points: Sequence[Point],
+        head: int,
+        session: str,
+        where: str,
+    ) -> None:
+        """Count a log's steps and bill them; `session` is that of a request on its own."""
+        name = log.model or "(unknown)"
+        totals = self._models.setdefault(name, ModelTotals())
+        priced = self._replay.priced(log.model)
+        last_user = _last_user(log.parts)
+        before = end = 0
+        for step in log.steps:
+            at = self._time(step, where)
+            upto = step.upto
+            tokens = points[upto - 1].tokens if upto else 0
+            self._count(totals, step, tokens)
+            kind = kind_of(log.parts, step, follows=upto <= last_user)
+            self._sort(kind, session)
+            if before:
+                self._repeated += before
+                self._breaks.sent_again(log.model, before, where)
+            if priced:
+                marked = _marked(plain, (head, end, upto))
+                own = plain[:upto], marked, points[:upto]
+                made = (at, step.output, kind.complexity, step.used, log.marked)
+                self._replay.step(Request(log.model, *own, *made))
+            else:
+                self._unpriced[name] += 1
+            before, end = tokens, upto
 
     def report(self) -> Report:
         """Return what was found."""
@@ -275,17 +286,30 @@ class Audit:
             totals.told += step.prompt
             totals.counted += tokens
 
-    def _see_head(
-        self, parts: Sequence[Part], key: bytes, tokens: int, log: Log, where: str
-    ) -> None:
+    def _see_head(self, parts: Sequence[Part], key: bytes, tokens: int, where: str) -> Head:
         row = self._heads.get(key)
         if row is None:
             row = self._heads[key] = Head(tokens, start=parts[-1].text[:80])
             if len(self._heads) > HEADS:
                 self._heads.popitem(last=False)
-        row.sessions += 1
-        row.calls += len(log.steps)
         self._breaks.head(parts, key, tokens, where)
+        return row
+
+    def _sort(self, kind: Kind, session: str) -> None:
+        """Count a step's category; `session` is that of a request that may yet be followed."""
+        for name, value in zip(self._kinds, kind, strict=True):
+            self._kinds[name][value] += 1
+        if session and kind.latency == "no follow-up":
+            self._last_so_far[session] = None
+            if len(self._last_so_far) > HEADS:
+                self._last_so_far.popitem(last=False)
+
+    def _followed(self, session: str) -> None:
+        """Note that a session goes on: somebody waited for its last answer after all."""
+        if session in self._last_so_far:
+            del self._last_so_far[session]
+            self._kinds["latency"] += Counter({"a person waits": 1})
+            self._kinds["latency"] -= Counter({"no follow-up": 1})
 
     def _pauses(self, log: Log, points: Sequence[Any], where: str) -> None:
         for one, two in zip(log.steps, log.steps[1:], strict=False):

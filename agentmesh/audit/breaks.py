@@ -71,6 +71,10 @@ class Breaks:
         if len(self._last) > SESSIONS:
             self._last.popitem(last=False)
 
+    def knows(self, session: str) -> bool:
+        """Say whether a request of this session was seen not long ago."""
+        return session in self._last
+
     def pause(self, model: ModelName, gap_s: float, tokens: int, where: str) -> None:
         """Note a gap inside a conversation that outlives the model's cache."""
         if gap_s > semantics(model).ttl_s:

@@ -149,16 +149,16 @@ def _stream(
     raw: IO[bytes], name: str, progress: Callable[[int], None]
 ) -> Iterator[Document | Broken]:
     buffer = _Buffer(raw, progress)
-    opening = buffer.peek()
+    number = 0
     try:
-        if opening == "[":
+        while opening := buffer.peek():  # some tracers write one object after another
+            number += 1
+            where = name if number == 1 else f"{name}#{number}"
+            if opening not in "[{":
+                yield Broken(where, "not JSON")
+                return
             buffer.at += 1
-            yield from _elements(buffer, name)
-        elif opening == "{":
-            buffer.at += 1
-            yield from _members(buffer, name)
-        elif opening:
-            yield Broken(name, "not JSON")
+            yield from _elements(buffer, where) if opening == "[" else _members(buffer, where)
     except ValueError as error:
         cut = ", the file ends in the middle of a record" if buffer.ended else ""
         yield Broken(name, f"not JSON{cut} ({error})")
@@ -192,6 +192,7 @@ def _members(buffer: _Buffer, name: str) -> Iterator[Document]:
             rest[key] = buffer.value()
     if not character:
         raise ValueError("the object has no end")
+    buffer.at += 1
     if not streamed:
         yield Document(name, rest)
 

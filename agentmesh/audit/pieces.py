@@ -124,7 +124,12 @@ def is_marked(message: Any) -> bool:
 
 
 _READ = ("cache_read_input_tokens", "cache_read.input_tokens", "cached_tokens")
-_WRITE = ("cache_creation_input_tokens", "cache_creation.input_tokens", "cache_write_tokens")
+_WRITE = (
+    "cache_creation_input_tokens",
+    "cache_write.input_tokens",
+    "cache_creation.input_tokens",
+    "cache_write_tokens",
+)
 
 
 def usage_of(usage: Mapping[str, Any]) -> tuple[int | None, int | None, Usage | None]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agentmesh.audit.pieces import (
+    Flaw,
     Log,
     Step,
     named,
@@ -101,54 +102,79 @@ def is_span(value: Mapping[str, Any]) -> bool:
 
 
 def _span(span: Mapping[str, Any]) -> Iterator[Log]:
-    given = span.get("attributes") or {}
-    found = given if isinstance(given, dict) else {a["key"]: _any(a.get("value")) for a in given}
+    found = _attributes(span)
+    for event in span.get("events") or ():  # where some tracers put what was said
+        if isinstance(event, dict):
+            found = {**_attributes(event), **found}
     if str(found.get("gen_ai.operation.name", "chat")) not in ("chat", "text_completion"):
         return
     model = str(found.get("gen_ai.response.model") or found.get("gen_ai.request.model") or "")
-    asked = _json(found.get("gen_ai.input.messages") or found.get("gen_ai.prompt"))
-    if not model or not isinstance(asked, list):
+    if not model:
         return
+    asked = _messages(found, "gen_ai.input.messages", "gen_ai.prompt")
+    if not asked:
+        raise Flaw("a span that does not tell its messages: its tracer left content out")
     system = _json(found.get("gen_ai.system_instructions"))
     parts = tools_of(_json(found.get("gen_ai.tool.definitions")))
     if system:
         parts.append(part_of("system", {"content": system}))
-    parts += [part_of(str(m.get("role", "user")), m) for m in asked if isinstance(m, dict)]
-    answers = _json(found.get("gen_ai.output.messages") or found.get("gen_ai.completion"))
-    first = answers[0] if isinstance(answers, list) and answers else {}
-    part = part_of("assistant", first if isinstance(first, dict) else {})
+    parts += [part_of(str(m.get("role", "user")), m) for m in asked]
+    answers = _messages(found, "gen_ai.output.messages", "gen_ai.completion")
+    part = part_of("assistant", answers[0] if answers else {})
     usage = {
-        name: found[f"gen_ai.usage.{name}"]
-        for name in (
-            "input_tokens",
-            "output_tokens",
-            "cache_read.input_tokens",
-            "cache_creation.input_tokens",
-        )
-        if f"gen_ai.usage.{name}" in found
+        name: found[f"gen_ai.usage.{name}"] for name in _USAGE if f"gen_ai.usage.{name}" in found
     }
     prompt, output, used = usage_of(usage) if usage else (None, None, None)
     vendor = str(found.get("gen_ai.provider.name") or found.get("gen_ai.system") or "")
-    session = found.get("gen_ai.conversation.id") or span.get("traceId") or span.get("trace_id")
-    at = time_of(span.get("startTimeUnixNano") or span.get("start_time"))
-    yield Log(
-        "otel",
-        str(session or ""),
-        named(vendor, model),
-        parts,
-        [
-            Step(
-                len(parts),
-                part.tokens if output is None else output,
-                part.calls,
-                prompt,
-                used,
-                at,
-                None,
-                part.text,
-            )
-        ],
+    session = found.get("gen_ai.conversation.id") or _trace(span)
+    step = Step(
+        len(parts),
+        part.tokens if output is None else output,
+        part.calls,
+        prompt,
+        used,
+        time_of(span.get("startTimeUnixNano") or span.get("start_time")),
+        None,
+        part.text,
     )
+    yield Log("otel", str(session), named(vendor, model), parts, [step])
+
+
+_USAGE = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read.input_tokens",
+    "cache_write.input_tokens",
+    "cache_creation.input_tokens",
+)
+
+
+def _attributes(value: Mapping[str, Any]) -> dict[str, Any]:
+    given = value.get("attributes") or {}
+    return dict(given) if isinstance(given, dict) else _pairs(given)
+
+
+def _pairs(listed: Any) -> dict[str, Any]:
+    return {pair["key"]: _any(pair.get("value")) for pair in listed}
+
+
+def _trace(span: Mapping[str, Any]) -> str:
+    context = span.get("context")
+    inside = context.get("trace_id") if isinstance(context, dict) else None
+    return str(span.get("traceId") or span.get("trace_id") or inside or "")
+
+
+def _messages(found: Mapping[str, Any], name: str, older: str) -> list[dict[str, Any]]:
+    """Return messages by their attribute, or by the older one: whole, or `OLDER.0.content`."""
+    whole = _json(found.get(name) or found.get(older))
+    if isinstance(whole, list):
+        return [message for message in whole if isinstance(message, dict)]
+    numbered: dict[int, dict[str, Any]] = {}
+    for key, value in found.items():
+        number, _, field = key.removeprefix(f"{older}.").partition(".")
+        if key.startswith(f"{older}.") and number.isdigit() and field in ("role", "content"):
+            numbered.setdefault(int(number), {})[field] = value
+    return [numbered[number] for number in sorted(numbered)]
 
 
 def _any(value: Any) -> Any:
@@ -160,6 +186,8 @@ def _any(value: Any) -> Any:
             return value[name]
     if "intValue" in value:
         return int(value["intValue"])
+    if "kvlistValue" in value:
+        return _pairs(value["kvlistValue"].get("values", []))
     return [_any(item) for item in (value.get("arrayValue") or {}).get("values", [])]
 
 

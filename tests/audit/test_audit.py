@@ -157,6 +157,13 @@ def test_finds_what_differs_between_sessions(tmp_path, one, two, what):
     assert "character" in found.example
 
 
+def test_requests_of_one_session_are_one_conversation(tmp_path):
+    report = audit(tmp_path, [*grown("s1"), *grown("s2")])
+    [head] = report.heads
+    assert (head.sessions, head.calls) == (2, 12)
+    assert report.kinds["latency"] == {"a person waits": 10, "no follow-up": 2}
+
+
 @pytest.mark.parametrize(
     ("model", "short"), [("claude-opus-4-6", True), (OPUS, False), ("my-own-model", False)]
 )

@@ -68,6 +68,16 @@ def test_an_object_over_many_lines_is_one_record(tmp_path):
     ]
 
 
+def test_objects_over_many_lines_may_follow_one_another(tmp_path):
+    path = tmp_path / "spans.json"
+    path.write_text("\n".join(json.dumps({"n": n, "x": {"y": [n]}}, indent=4) for n in range(3)))
+    found = list(documents(path))
+    assert [document.value["n"] for document in found] == [0, 1, 2]
+    assert [document.where for document in found] == ["spans.json", "spans.json#2", "spans.json#3"]
+    path.write_text(path.read_text() + '\n{\n  "n": 3,')
+    assert [type(one).__name__ for one in documents(path)] == [*["Document"] * 3, "Broken"]
+
+
 @pytest.mark.parametrize(
     "text", ['[{"a":1},{"a":', '[{"a":1}', '{\n"runs":[{"a":1},', '{\n"runs":[{"a":1}]', "[1,}"]
 )

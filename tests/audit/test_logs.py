@@ -189,6 +189,48 @@ def test_an_opentelemetry_export():
     assert list(read(otel({"gen_ai.operation.name": "execute_tool"}))) == []
 
 
+def test_what_is_recorded_by_ourselves_and_by_older_tracers_is_understood():
+    usage = {
+        "gen_ai.usage.input_tokens": 50,
+        "gen_ai.usage.cache_read.input_tokens": 20,
+        "gen_ai.usage.cache_write.input_tokens": 10,
+    }
+    flat = {
+        "gen_ai.system": "anthropic",
+        "gen_ai.request.model": "claude-opus-5-5",
+        "gen_ai.prompt.0.role": "system",
+        "gen_ai.prompt.0.content": "Rules.",
+        "gen_ai.prompt.1.role": "user",
+        "gen_ai.prompt.1.content": "Hi",
+        "gen_ai.completion.0.content": "Hello there",
+    }
+    log = only({"attributes": {**usage, **flat}, "context": {"trace_id": "0x1"}})
+    assert (log.session, log.model) == ("0x1", "anthropic:claude-opus-5-5")
+    assert [(part.kind, part.text) for part in log.parts] == [("system", "Rules."), ("user", "Hi")]
+    assert log.steps[0].used == Usage(fresh=20, read=20, write=10)
+    assert log.steps[0].output == 3
+    said = [{"role": "user", "parts": [{"type": "text", "content": "Hi"}]}]
+    event = {"name": "details", "attributes": {"gen_ai.input.messages": said}}
+    about = {"gen_ai.request.model": "gpt-5", "gen_ai.operation.name": "chat"}
+    assert only({"attributes": about, "events": [event]}).parts[0].text == "Hi"
+    with pytest.raises(Flaw, match="left content out"):
+        only({"attributes": about})
+
+
+def test_messages_as_structured_attributes():
+    text = {"key": "content", "value": {"stringValue": "Hi"}}
+    role = {"key": "role", "value": {"stringValue": "user"}}
+    listed = {"arrayValue": {"values": [{"kvlistValue": {"values": [role, text]}}]}}
+    span = {
+        "spanId": "s",
+        "attributes": [
+            {"key": "gen_ai.request.model", "value": {"stringValue": "gpt-5"}},
+            {"key": "gen_ai.input.messages", "value": listed},
+        ],
+    }
+    assert [(part.kind, part.text) for part in only(span).parts] == [("user", "Hi")]
+
+
 def test_a_tau2_conversation_and_a_tau_bench_one():
     rows = [ASK, {"role": "assistant", "content": "Soon.", "usage": {"prompt_tokens": 7}}]
     log = only({"task_id": "3", "reward": 1.0, "model": "claude-opus-4-6", "messages": rows})

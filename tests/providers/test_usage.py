@@ -102,6 +102,8 @@ def test_anthropics_usage_is_a_total_with_its_split() -> None:
             Usage(9, 50, 40, 0, 3, 2),
         ),
         ({}, Usage()),
+        ({"prompt_tokens": -9, "completion_tokens": -2}, Usage()),
+        ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": -4}}, Usage(9)),
     ],
 )
 def test_openais_usage_and_its_imitations(raw: dict[str, Any], expected: Usage) -> None:
