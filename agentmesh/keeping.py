@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, select
 
+from agentmesh import canonical
 from agentmesh.act import Act
 from agentmesh.economy.cost_model import Idle, Rates, before_cold
 from agentmesh.economy.semantics import semantics
 from agentmesh.errors import ConfigError
+from agentmesh.learning import LEARNT, OWED, Learner, owed
 from agentmesh.memory.render import parse_marks
 from agentmesh.memory.tables import calls, entries, sessions
 from agentmesh.rolling import Rolling, sees_log
@@ -35,13 +37,16 @@ MOST_KEPT = 6
 KEEP_ALIVE = "The user is away. Answer with one word: waiting"
 _PAUSES = 2_000
 _HOUR_S = 3_600.0
+_DAY_S = 24 * _HOUR_S
+_LATEST = 200
+"""Entries at a log's end in which a turn that is owed is looked for."""
 
 
 class Action(NamedTuple):
     """What was done for a session while its user was away, and why."""
 
     session: str
-    kind: Literal["keep", "compact"]
+    kind: Literal["keep", "compact", "learn"]
     reason: str
 
 
@@ -78,9 +83,56 @@ class Keeping:
         self._parts = parts
         self._act = Act(parts)
         self._rolling = Rolling(parts, self._act)
+        self._learner = Learner(parts, self._act)
 
     def run(self, now: float) -> list[Action]:
-        """Decide on every session that falls cold within `LEAD_S`, and do what pays."""
+        """Learn what is owed; decide on every session that falls cold soon, and do what pays."""
+        return [*self._learned(now), *self._kept(now)]
+
+    def _learned(self, now: float) -> list[Action]:
+        learning = self._parts.learning
+        if learning is None or learning.when != "idle":
+            return []
+        names = self._parts.memory.database.read(lambda c: self._owing(c, now))
+        return [action for name in names if (action := self._learn(name)) is not None]
+
+    def _learn(self, session: str) -> Action | None:
+        """Learn from a session's turns while nobody waits for it."""
+        turn = self._parts.memory.maintain(session)
+        if turn is None:
+            return None
+        try:
+            marks = owed(turn)
+            if not marks:
+                return None
+            reason = f"{len(marks)} answered turns were still to be learned from"
+            tier = self._parts.tier(canonical.loads(marks[-1].body)["tier"])
+            done = self._learner.settle(_idle_state(turn, tier, reason), turn, {})
+            return Action(session, "learn", reason) if done else None
+        finally:
+            if turn.records[-1].kind != "end":
+                turn.add("end", [], status="maintained")
+            turn.flush("idle")
+
+    def _owing(self, connection: Connection, now: float) -> list[str]:
+        """Return the idle sessions whose latest turns are still to be learned from."""
+        rows = connection.execute(
+            select(sessions.c.name, entries.c.kind, entries.c.seq)
+            .join(entries, entries.c.session_id == sessions.c.id)
+            .where(
+                sessions.c.tenant == self._parts.memory.tenant,
+                sessions.c.agent == self._parts.name,
+                sessions.c.state == "idle",
+                sessions.c.updated_at > now - _DAY_S,
+                entries.c.seq > sessions.c.head - _LATEST,
+                entries.c.kind.in_((OWED, LEARNT)),
+            )
+            .order_by(sessions.c.id, entries.c.seq)
+        )
+        last = {row.name: row.kind for row in rows}
+        return [name for name, kind in last.items() if kind == OWED]
+
+    def _kept(self, now: float) -> list[Action]:
         read = self._parts.memory.database.read
         cooling = read(lambda c: self._cooling(c, now))
         if not cooling:
@@ -118,15 +170,7 @@ class Keeping:
         back, soon = pauses.chances(one.away, one.ttl_s)
         best = before_cold(rates, length=length, low=low, digest=digest, back=back, back_soon=soon)
         reason = _reason(best, one, back, soon, length, low)
-        state: State = {
-            "session": turn.session,
-            "user": turn.user,
-            "turn": turn.number,
-            "step": 0,
-            "tier": tier.name,
-            "decision": {"stage": "idle", "reason": reason},
-            "failures": [],
-        }
+        state = _idle_state(turn, tier, reason)
         if best.action == "compact" and base is not None:
             made = self._rolling.compact(state, turn, {}, tier, base)
             return Action(one.session, "compact", reason) if made else None
@@ -197,6 +241,18 @@ class Keeping:
                 gone += 1
             later[session_id] = at
         return Pauses(back, gone)
+
+
+def _idle_state(turn: Turn, tier: Tier, reason: str) -> State:
+    return {
+        "session": turn.session,
+        "user": turn.user,
+        "turn": turn.number,
+        "step": 0,
+        "tier": tier.name,
+        "decision": {"stage": "idle", "reason": reason},
+        "failures": [],
+    }
 
 
 def _reason(best: Idle, one: _Cooling, back: float, soon: float, length: int, low: int) -> str:

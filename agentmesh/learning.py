@@ -19,6 +19,7 @@ from agentmesh.economy.cost_model import Rates
 from agentmesh.errors import ConfigError, ConflictError, InputError
 from agentmesh.memory.compaction import text_of
 from agentmesh.memory.promotion import Claim, Promotion, check_promotion, judge
+from agentmesh.rolling import Rolling
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -39,6 +40,9 @@ user, "task" for what this task needs; `quote` is copied word for word from what
 said in the last turn. At most {most} items; {{"items": []}} if there is none. Call no tool."""
 
 PROPOSAL, DECISION = "proposal", "decision"
+OWED, LEARNT = "learn", "learnt"
+"""Records that say that a turn is still to be learned from, and that all before it are."""
+
 _OUTPUT = 200
 _OWN = ("user", "developer")
 _QUOTE_CHARS = 3
@@ -71,17 +75,22 @@ class Learning:
             says, if left out.
         tier: which tier proposes; the one whose call costs least, if left out.
         most: items that one turn may propose.
+        when: "turn" learns before a turn ends; "idle" leaves it to `Agent.idle`, so that no reply
+            waits for it. What is owed stands in the log: no crash loses it.
     """
 
     promote: Promotion | None = None
     tier: str | None = None
     most: int = 8
+    when: Literal["turn", "idle"] = "turn"
 
     def __post_init__(self) -> None:
         if self.promote is not None:
             check_promotion(self.promote)
         if not isinstance(self.most, int) or self.most < 1:
             raise ConfigError(f"most={self.most!r}", hint="give a number of 1 or more")
+        if self.when not in ("turn", "idle"):
+            raise ConfigError(f"when={self.when!r}", hint="'turn' or 'idle'")
 
 
 class Learner:
@@ -90,6 +99,7 @@ class Learner:
     def __init__(self, parts: Parts, act: Act) -> None:
         self._parts = parts
         self._act = act
+        self._rolling = Rolling(parts, act)
         if parts.learning is not None and parts.learning.tier is not None:
             parts.tier(parts.learning.tier)  # an unknown one is told here
 
@@ -98,6 +108,34 @@ class Learner:
         learning = self._parts.learning
         if learning is None or not state.get("tier"):
             return
+        if learning.when == "idle":
+            turn.add(OWED, [], state["step"], tier=state["tier"])
+            if self._rolling.due(turn, self._parts.tier(state["tier"])) is None:
+                return  # else this is the last time that all of it is shown
+            self.settle(state, turn, config)
+            return
+        self._learn(state, turn, config, learning, turn.records)
+
+    def settle(self, state: State, turn: Turn, config: RunnableConfig) -> bool:
+        """Learn from all turns that are owed; false if none is."""
+        learning = self._parts.learning
+        marks = owed(turn)
+        if learning is None or not marks:
+            return False
+        turns = {record.turn for record in marks}
+        records = [record for record in turn.view.records if record.turn in turns]
+        self._learn(state, turn, config, learning, records)
+        turn.add(LEARNT, [], state["step"])
+        return True
+
+    def _learn(
+        self,
+        state: State,
+        turn: Turn,
+        config: RunnableConfig,
+        learning: Learning,
+        records: Sequence[Record],
+    ) -> None:
         tier = self._tier(state, turn, learning)
         buckets = {
             "profile": self._parts.memory.profile(turn.user),
@@ -106,9 +144,9 @@ class Learner:
         known = {
             (name, item.key): item for name, bucket in buckets.items() for item in bucket.items()
         }
-        tail = INSTRUCTION.format(most=learning.most)
+        tail = _instruction(learning.most, len({record.turn for record in records}))
         said = self._act.side_call(state, turn, config, tier=tier, purpose="learn", tail=tail)
-        for proposal in _proposals(said, turn, learning.most):
+        for proposal in _proposals(said, records, learning.most):
             held = known.get((proposal.bucket, proposal.key))
             if held is not None and held.value == proposal.value:
                 continue
@@ -144,7 +182,23 @@ class Learner:
         return min((warm, *self._parts.tiers), key=cost)
 
 
-def _proposals(said: str, turn: Turn, most: int) -> list[Proposal]:
+def owed(turn: Turn) -> list[Record]:
+    """Return what says that turns are still to be learned from, oldest first."""
+    found: list[Record] = []
+    for record in reversed(turn.view.records):
+        if record.kind == LEARNT:
+            break
+        if record.kind == OWED:
+            found.append(record)
+    return found[::-1]
+
+
+def _instruction(most: int, turns: int) -> str:
+    asked = INSTRUCTION.format(most=most * turns)
+    return asked if turns == 1 else asked.replace("the last turn", f"the last {turns} turns")
+
+
+def _proposals(said: str, log: Sequence[Record], most: int) -> list[Proposal]:
     """Return what a model proposed, as far as it is well formed and its quote was said."""
     start, end = said.find("{"), said.rfind("}")
     try:
@@ -152,7 +206,8 @@ def _proposals(said: str, turn: Turn, most: int) -> list[Proposal]:
     except ValueError:
         return []
     items = given.get("items") if isinstance(given, dict) else None
-    records = [r for r in turn.records if r.kind in ("user", "tool")]
+    records = [r for r in log if r.kind in ("user", "tool")]
+    most *= max(1, len({record.turn for record in records}))
     found = (_proposal(item, records) for item in (items if isinstance(items, list) else [])[:most])
     return [proposal for proposal in found if proposal is not None]
 

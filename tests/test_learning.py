@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from agentmesh import Agent, Tier
 from agentmesh.errors import ConfigError, InputError
 from agentmesh.learning import Learning, Proposal, decide, proposals
 from agentmesh.memory import Memory
+from agentmesh.memory.compaction import Compaction
 from agentmesh.testing import Answer, Emulator, Fault, Request, emulator
 from agentmesh.tools import tool
 
@@ -184,7 +186,12 @@ def test_a_key_or_size_that_cannot_be_is_refused_whole(server: Emulator) -> None
 
 
 @pytest.mark.parametrize(
-    ("given", "message"), [({"promote": "maybe"}, "promote='maybe'"), ({"most": 0}, "most=0")]
+    ("given", "message"),
+    [
+        ({"promote": "maybe"}, "promote='maybe'"),
+        ({"most": 0}, "most=0"),
+        ({"when": "never"}, "when='never'"),
+    ],
 )
 def test_refuses_wrong_settings(given: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -194,3 +201,51 @@ def test_refuses_wrong_settings(given: Any, message: str) -> None:
 def test_refuses_a_tier_that_is_not_there(server: Emulator) -> None:
     with pytest.raises(ConfigError, match="tier 'small' is not defined"):
         learn(server, tier="small")
+
+
+def test_learning_while_idle_keeps_no_reply_waiting(server: Emulator) -> None:
+    agent = learn(server, item(), when="idle")
+    agent.invoke("And now?", user="u1", session="s1")
+    assert "learn" not in {call.purpose for call in agent.memory.ledger.calls()}
+    assert outcomes(agent) == []
+    (action,) = agent.idle()
+    assert (action.session, action.kind) == ("s1", "learn")
+    assert action.reason.startswith("2 answered turns")
+    assert agent.memory.profile("u1").get("city") == "Berlin"
+    assert outcomes(agent) == ["stored"]
+    call = agent.memory.ledger.calls()[-1]
+    assert (call.purpose, call.decision["stage"]) == ("learn", "idle")
+    assert sum(c.cost for c in agent.memory.ledger.calls()) == sum(
+        bill.cost_micro or 0 for bill in server.bills
+    )
+    assert agent.idle() == []
+    agent.invoke("And now?", user="u1", session="s1")
+    assert [action.kind for action in agent.idle()] == ["learn"]
+    agent.memory.verify()
+
+
+def test_what_is_owed_outlives_the_process(server: Emulator, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/memory.db"
+    learn(server, item(), memory=Memory(url), when="idle").memory.close()
+    proposed[:] = [{"items": [item()]}]
+    tiers = [Tier("only", "anthropic:claude-opus-5-5", base_url=server.url)]
+    other = Agent(
+        "desk", POLICY, tiers=tiers, tools=[account], memory=url, learning=Learning(when="idle")
+    )
+    assert [action.kind for action in other.idle()] == ["learn"]
+    assert other.memory.profile("u1").get("city") == "Berlin"
+
+
+def test_a_compaction_learns_first_what_it_takes_out_of_sight(server: Emulator) -> None:
+    tiers = [Tier("only", "anthropic:claude-opus-5-5", base_url=server.url)]
+    proposed[:] = [{"items": [item()]}]
+    agent = Agent(
+        "desk", POLICY, tiers=tiers, tools=[account], learning=Learning(when="idle"),
+        compaction=Compaction(keep_turns=1, keep_tokens=10, digest_tokens=50, max_tokens=1_900),
+    )  # fmt: skip
+    for _ in range(6):
+        agent.invoke(SAID + " again." * 60, user="u1", session="s1")
+    purposes = [call.purpose for call in agent.memory.ledger.calls() if call.purpose != "act"]
+    assert "digest" in purposes
+    assert purposes.index("learn") < purposes.index("digest")
+    assert agent.memory.profile("u1").get("city") == "Berlin"
