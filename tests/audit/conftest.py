@@ -103,7 +103,7 @@ def busy(stage: Stage) -> Callable[[], Stage]:
         stage.say("s1", fold=True)
         stage.say("s2", user="u2")
         stage.say("s2", user="u2", model="anthropic:claude-haiku-5-5")
-        stage.say("s2", user="u2", core=Core(TOOLS[:1], CORE.text))
+        stage.say("s2", user="u2", core=Core(TOOLS[:1], f"{CORE.text} Be brief."))
         stage.say("s3", user="u3", model="openai-compatible:mystery", cost=False)
         return stage
 
