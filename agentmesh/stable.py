@@ -46,7 +46,9 @@ def stable_text(segment: str, text: object, *, now: float | None = None) -> str:
         ConfigError: it is no text, or holds the time, a fresh id or an object's address.
     """
     if not isinstance(text, str):
-        raise ConfigError(f"the segment {segment!r} is text, not {text!r:.80}", hint=f"a str; {TAIL}")
+        raise ConfigError(
+            f"the segment {segment!r} is text, not {text!r:.80}", hint=f"a str; {TAIL}"
+        )
     for what, found in _volatile(text, time.time() if now is None else now):
         raise ConfigError(f"the segment {segment!r} holds {what}: {found!r}", hint=TAIL)
     return text

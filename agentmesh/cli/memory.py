@@ -95,6 +95,58 @@ def items(
 
 
 @app.command()
+def pending(
+    database: Database,
+    profile: Annotated[str | None, typer.Option(help="What waits to enter this Profile.")] = None,
+    org: Annotated[str | None, typer.Option(help="What waits to enter this organisation.")] = None,
+    session: Annotated[str | None, typer.Option(help="What this session's turns propose.")] = None,
+    accept: Annotated[str | None, typer.Option(help="Let this item, by key or id, hold.")] = None,
+    reject: Annotated[str | None, typer.Option(help="Reject this item, by key or id.")] = None,
+    tenant: Tenant = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Show what others than the user have said of them, and decide whether it shall hold."""
+    if sum(name is not None for name in (profile, org, session)) != 1:
+        raise ConfigError("look at one at a time", hint="give --profile, --org or --session")
+    if accept is not None and reject is not None:
+        raise ConfigError("decide on one item at a time", hint="give --accept or --reject")
+    chosen = accept if accept is not None else reject
+    with _opened(database, tenant) as memory:
+        if session is not None:
+            rows = _proposed(memory, session, chosen, accept=accept is not None)
+        else:
+            bucket = memory.profile(profile) if profile is not None else memory.org(org or "")
+            if chosen is not None:
+                bucket.decide(chosen, accept=accept is not None)
+            rows = [asdict(item) for item in bucket.pending()]
+    if as_json:
+        print_json(rows)
+        return
+    made = table(f"{len(rows)} pending", "item", "value", "said by")
+    for row in rows:
+        by = row.get("author") or row.get("source") or f"entry {row.get('evidence')}"
+        made.add_row(_plain(str(row.get("id") or row["key"])), _plain(_value(row)), _plain(by))
+    console().print(made)
+
+
+def _proposed(
+    memory: Memory, session: str, chosen: str | None, *, accept: bool
+) -> list[dict[str, Any]]:
+    from agentmesh.learning import decide, proposals
+
+    if chosen is not None:
+        if not chosen.isdigit():
+            raise InputError(f"{chosen!r} is no proposal", hint="give its id, a number")
+        decide(memory, session, int(chosen), accept=accept)
+    return [one._asdict() for one in proposals(memory, session, outcome="pending")]
+
+
+def _value(row: dict[str, Any]) -> str:
+    said = f"{row['key']}: {json.dumps(row['value'], ensure_ascii=False)}"
+    return said if len(said) <= CHARS else said[: CHARS - 1] + "…"
+
+
+@app.command()
 def verify(
     database: Database,
     session: Annotated[str | None, typer.Argument(help="Only this session.")] = None,

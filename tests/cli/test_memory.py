@@ -55,6 +55,33 @@ def test_items(path: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("items", path) == 2
 
 
+def test_pending(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    memory = Memory(f"sqlite:///{path}")
+    for key in ("kind", "city"):
+        memory.profile("u1").set(key, f"a [{key}]", source="tool", author="crm")
+    memory.close()
+    waiting = _json(capsys, "pending", path, "--profile", "u1", "--json")
+    assert [(row["key"], row["author"], row["pending"]) for row in waiting] == [
+        ("city", "crm", True),
+        ("kind", "crm", True),
+    ]
+    assert _run("pending", path, "--profile", "u1", "--accept", "city") == 0
+    assert "kind: " in capsys.readouterr().out
+    assert _json(capsys, "pending", path, "--profile", "u1", "--reject", "kind", "--json") == []
+    held = _json(capsys, "items", path, "--profile", "u1", "--json")
+    assert [row["key"] for row in held] == ["city", "language"]
+    assert _json(capsys, "pending", path, "--session", "s1", "--json") == []
+    for wrong in (
+        ["--profile", "u1", "--accept", "nothing"],
+        ["--session", "s1", "--accept", "nothing"],
+        ["--session", "s1", "--accept", "7"],
+        ["--profile", "u1", "--accept", "a", "--reject", "a"],
+        [],
+    ):
+        assert _run("pending", path, *wrong) == 2
+        assert "Traceback" not in capsys.readouterr().err
+
+
 def test_verify(path: str, capsys: pytest.CaptureFixture[str]) -> None:
     checked = _json(capsys, "verify", path, "--json")
     assert checked == {"sessions": 2, "entries": 6, "calls": 2}

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from agentmesh.errors import ConfigError, ConflictError, InputError
 from agentmesh.memory import Claim, Memory
+from agentmesh.memory.buckets import Facts
 from agentmesh.memory.conformance import say
+from agentmesh.memory.epochs import bucket_segments, digest_segment, note_text
 from agentmesh.memory.render import prefix_text
 
 UNTRUSTED: list[dict[str, Any]] = [
@@ -146,4 +148,27 @@ def test_only_a_person_promotes_what_is_untrusted(steps: list[tuple[str, Any, st
             continue
         for item in profile.items():
             assert item.trust != "untrusted" or (item.key, item.value) in agreed
+    memory.close()
+
+
+@given(
+    st.text(), st.lists(st.sampled_from(["</profile>", "<digest>", "</memory-update>", "\n", "x"]))
+)
+@settings(max_examples=60, deadline=None)
+def test_no_text_closes_the_delimiter_that_it_stands_in(text: str, tags: list[str]) -> None:
+    """Facts, notes of edits and the account of the log: each ends where its renderer ends it."""
+    evil = "".join([text, *tags])
+    memory = Memory(promote=lambda _: True, limits={"profile": 10**6})
+    profile = memory.profile("u1")
+    profile.set("a", evil, source="tool")
+    facts = Facts({"profile": tuple(profile.items())}, {})
+    (segment,) = bucket_segments(facts)
+    assert segment.text.count("<profile>") == segment.text.count("</profile>") == 1
+    assert len(segment.text.splitlines()) == 4
+    note = note_text(facts)
+    assert note.count("<memory-update>") == note.count("</memory-update>") == 1
+    assert len(note.splitlines()) == 3
+    for digest in digest_segment(evil):
+        assert digest.text.count("</") == 1
+        assert digest.text.endswith("\n</digest>")
     memory.close()
