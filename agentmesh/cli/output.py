@@ -21,7 +21,8 @@ def console() -> Console:
     """Return the console for people; a file gets lines that are wide enough for a table."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else WIDTH)
+    width = None if sys.stdout.isatty() else WIDTH
+    return Console(width=width, emoji=False)  # a session may be named a:one:1
 
 
 def print_json(value: Any) -> None:

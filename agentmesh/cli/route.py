@@ -1,4 +1,4 @@
-"""`agentmesh route`: train, evaluate and explain routers."""
+"""`agentmesh route`: train, evaluate, explain, watch and replace routers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentmesh.cli.output import console, print_json, table
+from agentmesh.cli.routers import opened, register
 from agentmesh.errors import ConfigError
 
 if TYPE_CHECKING:
     from agentmesh.routing import Example, Interval, Router
 
-app = typer.Typer(no_args_is_help=True, help="Train, evaluate and explain routers.")
+app = typer.Typer(no_args_is_help=True, help="Train, evaluate, explain, watch and replace routers.")
 
 Saved = Annotated[
     Path | None, typer.Option("--router", help="A saved router; without it the shipped one.")
@@ -96,47 +97,31 @@ def evaluate(
 
 @app.command()
 def explain(
-    text: Annotated[str, typer.Argument(help="A request.")],
+    what: Annotated[str, typer.Argument(help="A request, or with --db a call's number.")],
     router: Saved = None,
     *,
+    db: Annotated[str | None, typer.Option(help="A database: explain a call of it.")] = None,
+    tenant: Annotated[str, typer.Option(help="Whose data.")] = "default",
     tiers: Annotated[
         str, typer.Option(help="Names, cheapest first.")
     ] = "student,standard,flagship",
     as_json: Json = False,
 ) -> None:
-    """Show what a router makes of a request: admission, tier, stage, and the strongest features."""
-    from agentmesh.routing import Step, TierFacts
-    from agentmesh.routing.spam import cues
+    """Show why a request, or a recorded call, goes to its tier: stage, words, prices, costs."""
+    from agentmesh.cli import explained
+    from agentmesh.routing import TierFacts
 
-    chosen = _router(router)
-    names = [name.strip() for name in tiers.split(",") if name.strip()]
-    facts = [TierFacts(name, name, i) for i, name in enumerate(names)]
-    verdict, decision = chosen.admit(text), chosen.route(Step(text), facts)
-    weights = []
-    if chosen.classifier is not None and decision.kind in chosen.classifier.labels:
-        extra = cues(text, chosen.rules) if chosen.classifier.facts else None
-        weights = chosen.classifier.explain(text, decision.kind, facts=extra)
-    if as_json:
-        print_json(
-            {
-                "allowed": verdict.allowed,
-                "admission": verdict.reason,
-                "tier": decision.tier,
-                "stage": decision.stage,
-                "reason": decision.reason,
-                "kind": decision.kind,
-                "probabilities": decision.probabilities,
-                "features": [w._asdict() for w in weights],
-            }
-        )
-        return
-    out = console()
-    out.print(f"{'admitted' if verdict.allowed else 'blocked'}: {verdict.reason}", markup=False)
-    out.print(f"{decision.tier} ({decision.stage}): {decision.reason}", markup=False)
-    shown = table(f"what speaks for and against {decision.kind}", "feature", "log-odds")
-    for weight in weights:
-        shown.add_row(weight.feature, f"{weight.weight:+.2f}")
-    out.print(shown)
+    if db is not None:
+        with opened(db, tenant) as memory:
+            found = explained.of_call(memory, what)
+    else:
+        names = [name.strip() for name in tiers.split(",") if name.strip()]
+        facts = [TierFacts(name, name, i) for i, name in enumerate(names)]
+        found = explained.of_text(_router(router), what, facts)
+    explained.show(found, as_json=as_json)
+
+
+register(app)
 
 
 def _router(path: Path | None) -> Router:

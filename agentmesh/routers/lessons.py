@@ -78,6 +78,11 @@ def lessons(memory: Memory, *, tier: str = "", agent: str = "") -> Lessons:
     for call in memory.ledger.calls():
         if call.purpose == "act" and agent in ("", call.agent):
             by_turn[call.session, call.turn].append(call)
+    known = {call.tier for made in by_turn.values() for call in made}
+    if tier and known and tier not in known:
+        raise ConfigError(
+            f"the ledger has no tier {tier!r}", hint=f"tiers: {', '.join(sorted(known))}"
+        )
     tier = tier or _escalated_from(by_turn)
     scores, texts = _scores(memory), {(s.session, s.turn): s for s in said(memory)}
     statuses = _statuses(memory)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from agentmesh.errors import AgentmeshError
 from agentmesh.routers.versions import NAME, RouterVersion, Versions
 from agentmesh.routing import Router
 from agentmesh.routing.policy import Policy
@@ -106,15 +107,20 @@ class LiveRouter:
             return self._router
 
     def _refreshed(self, router: Router | None) -> Router:
-        live = self.versions.live()
-        if router is not None and _same(live, self._version):
-            return router
-        router = Router.auto() if live is None else self.versions.load(live.version)
+        """Return the router that is live; one that cannot be read leaves what there is in place."""
+        try:
+            live = self.versions.live()
+            if router is not None and _same(live, self._version):
+                return router
+            fresh = Router.auto() if live is None else self.versions.load(live.version)
+        except AgentmeshError as error:
+            _LOG.warning("the live router cannot be read, the one before goes on: %s", error)
+            return router or Router.auto().with_model(self.model).under(self.policy)
         if live is None or self._version is None or live.version != self._version.version:
             self._texts.clear()
             self._seen = 0
         self._version = live
-        return router.with_model(self.model).under(self.policy)
+        return fresh.with_model(self.model).under(self.policy)
 
     def _watched(self, router: Router, text: str) -> Router:
         """Return the router, its contract void if the requests of late have drifted away."""

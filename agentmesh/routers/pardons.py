@@ -69,9 +69,9 @@ def settle(
     if pardons == router.pardons and (threshold is None or threshold[0] == threshold[1]):
         return Pardon(judged, None, threshold)
     changed = router.changed(spam=spam, pardons=pardons)
-    about = {"trained": live.trained, "measured": live.measured} if live else {}
     reason = f"{message} is {label}: {why}"
-    saved = versions.save(changed, by=by, why=reason, **about)
+    trained, measured = (live.trained, live.measured) if live else (None, None)
+    saved = versions.save(changed, by=by, why=reason, trained=trained, measured=measured)
     return Pardon(judged, versions.activate(saved.version, by=by, why=reason), threshold)
 
 

@@ -8,9 +8,9 @@ first, and the turn as it was paid on top wherever the cheaper tier would have f
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from agentmesh.economy.prices import PriceBook
 from agentmesh.economy.usage import Usage
@@ -59,7 +59,7 @@ def replay(
             turns[call.session, call.turn].append(call)
     if not turns:
         raise InputError("the ledger has no turn to replay", hint="is it the right database?")
-    book = Book([call for made in turns.values() for call in made], prices or PriceBook())
+    book = Book([call for made in turns.values() for call in made], prices)
     messages = {(one.session, one.turn): one for one in said(memory)}
     changes, was, now = list[Change](), Counter[str](), Counter[str]()
     paid, expected, unpriced = 0, 0.0, 0
@@ -100,8 +100,8 @@ class Book:
     A model that no price list knows is priced by what its own tokens cost in the ledger.
     """
 
-    def __init__(self, calls: Sequence[Call], prices: PriceBook) -> None:
-        self._prices = prices
+    def __init__(self, calls: Sequence[Call], prices: PriceBook | None = None) -> None:
+        self._prices = prices or PriceBook()
         self._models = {call.tier: call.model for call in calls}
         sums: dict[str, list[int]] = defaultdict(lambda: [0, 0])
         for call in calls:
@@ -183,9 +183,3 @@ def _cold(calls: Sequence[Call]) -> Usage:
             one = replace(one, read=0, write=one.write + one.read)
         total += one
     return total
-
-
-def shares(rows: Mapping[str, int]) -> dict[str, float]:
-    """Return counts as shares."""
-    total: Any = max(1, sum(rows.values()))
-    return {name: count / total for name, count in rows.items()}

@@ -5,36 +5,18 @@ All of it is read from the ledger, so it is the same from any process.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentmesh.routers.lessons import lessons, said
 from agentmesh.routers.training import watch
 from agentmesh.routers.versions import NAME, RouterVersion, Versions
+from agentmesh.status import ModelStatus, model_status
 
 if TYPE_CHECKING:
     from agentmesh.memory import Call, Memory
     from agentmesh.routing import Drift
-
-
-class ModelStatus(NamedTuple):
-    """A model's circuit and requests; latencies are seconds of the requests that were answered.
-
-    `in_a_row` are its failures since it last answered, `peak` its requests in the busiest minute.
-    """
-
-    model: str
-    circuit: str
-    in_a_row: int
-    retry_in_s: float
-    last_error: str
-    requests: int
-    failed: int
-    p50_s: float
-    p95_s: float
-    p99_s: float
-    peak: int
 
 
 class TierStatus(NamedTuple):
@@ -62,8 +44,7 @@ class Status(NamedTuple):
 
 def status(memory: Memory, *, name: str = NAME, hours: float = 24.0) -> Status:
     """Return how routing went in the last hours; a drift alarm voids the live contract."""
-    now = memory.clock()
-    since = now - 3600 * hours
+    since = memory.clock() - 3600 * hours
     made = [call for call in memory.ledger.calls() if call.started_at >= since]
     acts = [call for call in made if call.purpose == "act"]
     messages = [one for one in said(memory) if one.at >= since]
@@ -75,7 +56,7 @@ def status(memory: Memory, *, name: str = NAME, hours: float = 24.0) -> Status:
         live = versions.get(live.version)  # an alarm has voided it
     blocked = [one for one in messages if one.blocked]
     return Status(
-        _models(made, now),
+        model_status(memory, since_s=3600 * hours),
         _tiers(acts),
         len({(call.session, call.turn) for call in acts}),
         len({(c.session, c.turn) for c in acts if c.decision.get("stage") == "escalation"}),
@@ -84,36 +65,6 @@ def status(memory: Memory, *, name: str = NAME, hours: float = 24.0) -> Status:
         live,
         drifted,
     )
-
-
-def _models(made: Sequence[Call], now: float) -> list[ModelStatus]:
-    from agentmesh.routing.health import Health, ModelHealth, Past
-
-    health = Health(clock=lambda: now)
-    health.replay(Past(c.model, c.outcome, c.started_at + c.latency_s) for c in made)
-    known = {one.model: one for one in health.status()}
-    by_model: dict[str, list[Call]] = defaultdict(list)
-    for call in made:
-        by_model[call.model].append(call)
-    rows = []
-    for model, calls in sorted(by_model.items()):
-        one = known.get(model, ModelHealth(model, "closed", 0, 0.0, ""))
-        answered = sorted(c.latency_s for c in calls if not c.outcome.startswith("error:"))
-        minutes = Counter(int(call.started_at // 60) for call in calls)
-        rows.append(
-            ModelStatus(
-                model,
-                one.state,
-                one.failures,
-                one.retry_in_s,
-                one.last_error,
-                len(calls),
-                len(calls) - len(answered),
-                *(_quantile(answered, q) for q in (0.5, 0.95, 0.99)),
-                max(minutes.values()),
-            )
-        )
-    return rows
 
 
 def _tiers(acts: Sequence[Call]) -> list[TierStatus]:
@@ -128,7 +79,3 @@ def _tiers(acts: Sequence[Call]) -> list[TierStatus]:
         TierStatus(tier, accepted[tier], accepted[tier] / total, refused[tier], costs[tier])
         for tier in sorted(costs, key=lambda tier: -accepted[tier])
     ]
-
-
-def _quantile(ordered: Sequence[float], q: float) -> float:
-    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else 0.0

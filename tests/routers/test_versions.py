@@ -5,7 +5,7 @@ from sqlalchemy import text
 
 from agentmesh.errors import ConfigError, CorruptError
 from agentmesh.memory import Memory
-from agentmesh.routers import Versions
+from agentmesh.routers import LiveRouter, Versions
 from agentmesh.routing import Router, Rules
 
 GOOD = {"value": 0.2, "low": 0.1, "high": 0.3}
@@ -62,6 +62,16 @@ def test_refuses_a_file_that_was_changed(memory):
     memory.database.write(lambda c: c.execute(text("UPDATE model_files SET body = x'00'")))
     with pytest.raises(CorruptError, match="router@1 is not the one that was saved"):
         versions.activate(1, **WHO)
+
+
+def test_a_live_file_that_was_changed_stops_no_agent(memory, caplog):
+    versions = Versions(memory)
+    versions.save(router(0.6), **WHO)
+    versions.activate(1, **WHO)
+    memory.database.write(lambda c: c.execute(text("UPDATE model_files SET body = x'00'")))
+    now = LiveRouter(memory)
+    assert now.bar == Router.auto().bar
+    assert "the live router cannot be read" in caplog.text
 
 
 def test_refuses_a_foreign_file_whose_hash_is_right(memory):

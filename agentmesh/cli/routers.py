@@ -1,0 +1,263 @@
+"""`agentmesh route` on a database: status, review, replay, versions, and training on its ledger."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agentmesh.cli.output import console, print_json
+from agentmesh.cli.routers_shown import (
+    run_told,
+    show_blocked,
+    show_replay,
+    show_status,
+    show_versions,
+    status_told,
+)
+from agentmesh.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from agentmesh.memory import Memory
+    from agentmesh.routing import Router
+
+Database = Annotated[str, typer.Argument(help="A database file or its URL.")]
+Tenant = Annotated[str, typer.Option(help="Whose data.")]
+Name = Annotated[str, typer.Option(help="Which router.")]
+By = Annotated[str, typer.Option(help="Who does it; your login name by default.")]
+Why = Annotated[str, typer.Option(help="For what reason; the audit trail keeps it.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def status(
+    database: Database,
+    *,
+    hours: Annotated[float, typer.Option(help="Look back so far.")] = 24.0,
+    name: Name = "router",
+    tenant: Tenant = "default",
+    as_json: Json = False,
+) -> None:
+    """Show every model's health, every tier's share, and the live version with its contract."""
+    from agentmesh.routers import status
+
+    if not hours > 0:
+        raise ConfigError(f"hours={hours!r}", hint="give a number above 0")
+    with opened(database, tenant) as memory:
+        found = status(memory, name=name, hours=hours)
+    if as_json:
+        print_json(status_told(found))
+    else:
+        show_status(found, hours)
+
+
+def review(
+    database: Database,
+    message: Annotated[str | None, typer.Argument(help="A message, SESSION:TURN.")] = None,
+    label: Annotated[str | None, typer.Argument(help="What it really was: a kind.")] = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="List reviewed ones, too.")] = False,
+    why: Why = "",
+    by: By = "",
+    name: Name = "router",
+    tenant: Tenant = "default",
+    as_json: Json = False,
+) -> None:
+    """List the blocked messages, or say what one really was: a request kind lets it in."""
+    from agentmesh.routers import said, settle
+
+    with opened(database, tenant) as memory:
+        if message is None:
+            found = [one for one in said(memory) if one.blocked and (everything or not one.label)]
+            show_blocked(found, as_json=as_json)
+            return
+        if label is None:
+            raise InputError(
+                f"what was {message!r}?", hint="a request kind such as simple, or spam"
+            )
+        done = settle(memory, message, label, by=by or _me(), why=why, name=name)
+    version = done.version.label if done.version else None
+    if as_json:
+        print_json(
+            {"message": message, "label": label, "live": version, "threshold": done.threshold}
+        )
+        return
+    out = console()
+    out.print(f"{message} is {label}, says {by or _me()}: a label for the next training")
+    if version:
+        out.print(f"{version} is live; undo: agentmesh route rollback DATABASE --why ...")
+    if done.threshold and done.threshold[0] != done.threshold[1]:
+        out.print("the spam threshold rose from {:.2f} to {:.2f}".format(*done.threshold))
+
+
+def replay(
+    database: Database,
+    *,
+    router: Annotated[
+        str, typer.Option(help="A version's number, a saved file, or auto.")
+    ] = "auto",
+    agent: Annotated[str, typer.Option(help="Only this agent's turns.")] = "",
+    most: Annotated[int, typer.Option(help="List so many of the turns that would change.")] = 10,
+    name: Name = "router",
+    tenant: Tenant = "default",
+    as_json: Json = False,
+) -> None:
+    """Run another router over the recorded turns: what it had chosen, and about what that costs."""
+    from agentmesh.routers import replay
+
+    with opened(database, tenant) as memory:
+        found = replay(memory, _named(memory, name, router), agent=agent)
+    if as_json:
+        print_json(found._asdict() | {"changes": [one._asdict() for one in found.changes]})
+    else:
+        show_replay(found, router, most)
+
+
+def versions(
+    database: Database, *, name: Name = "router", tenant: Tenant = "default", as_json: Json = False
+) -> None:
+    """List a router's versions with who did what to each, when and why."""
+    from agentmesh.routers import Versions
+
+    with opened(database, tenant) as memory:
+        found = Versions(memory, name).all()
+    if as_json:
+        print_json([asdict(one) for one in found])
+        return
+    show_versions(found, name)
+
+
+def activate(
+    database: Database,
+    version: Annotated[int, typer.Argument(help="Its number.")],
+    *,
+    why: Why,
+    by: By = "",
+    name: Name = "router",
+    tenant: Tenant = "default",
+) -> None:
+    """Make a version the live one, if it was measured to beat a random choice."""
+    from agentmesh.routers import Versions
+
+    with opened(database, tenant) as memory:
+        done = Versions(memory, name).activate(version, by=by or _me(), why=why)
+    console().print(f"{done.label} is live")
+
+
+def save(
+    database: Database,
+    router: Annotated[Path, typer.Argument(help="A file that `route train --out` has written.")],
+    *,
+    why: Why,
+    by: By = "",
+    name: Name = "router",
+    tenant: Tenant = "default",
+) -> None:
+    """Store a router's file as a new version, to be activated later."""
+    from agentmesh.routers import Versions
+    from agentmesh.routing import Router
+
+    read = Router.load(router)
+    with opened(database, tenant) as memory:
+        done = Versions(memory, name).save(read, by=by or _me(), why=why)
+    console().print(f"{done.label} is saved")
+
+
+def rollback(
+    database: Database,
+    *,
+    why: Why,
+    by: By = "",
+    name: Name = "router",
+    tenant: Tenant = "default",
+) -> None:
+    """Retire the live version; the one before it is live again."""
+    from agentmesh.routers import Versions
+
+    with opened(database, tenant) as memory:
+        done = Versions(memory, name).rollback(by=by or _me(), why=why)
+    console().print(f"{done.label if done else 'the shipped router'} is live")
+
+
+def learn(
+    database: Database,
+    *,
+    tier: Annotated[str, typer.Option(help="The cheap tier; found from escalations.")] = "",
+    agent: Annotated[str, typer.Option(help="Only this agent's turns.")] = "",
+    alpha: Annotated[
+        float | None, typer.Option(help="Contract: so many additional failures at most.")
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="Of the contract.")] = 0.9,
+    least: Annotated[int, typer.Option(help="New labels that a run needs.")] = 50,
+    by: By = "",
+    name: Name = "router",
+    tenant: Tenant = "default",
+    as_json: Json = False,
+) -> None:
+    """Learn from a ledger and activate what is proven better; safe in cron, run it every night."""
+    from agentmesh.routers import train
+
+    with opened(database, tenant) as memory:
+        run = train(
+            memory,
+            name=name,
+            tier=tier,
+            agent=agent,
+            alpha=alpha,
+            confidence=confidence,
+            least=least,
+            by=by or _me(),
+        )
+    if as_json:
+        print_json(run_told(run))
+        return
+    what = f"{run.version.label} {run.done}" if run.version else "nothing to do"
+    console().print(f"{what}: {run.reason} ({run.labels} labels)")
+    if run.drift is not None and run.drift.alarm:
+        console().print(f"drift: {run.drift.reason}; the contract of the version before is void")
+
+
+@contextmanager
+def opened(database: str, tenant: str) -> Iterator[Memory]:
+    """Open a database that is there."""
+    from agentmesh.memory import Memory
+
+    if "://" not in database:
+        if not Path(database).is_file():
+            raise InputError(
+                f"there is no database {database!r}", hint="give a SQLite file or a database's URL"
+            )
+        database = f"sqlite:///{database}"
+    memory = Memory(database, tenant=tenant)
+    try:
+        yield memory
+    finally:
+        memory.close()
+
+
+def _named(memory: Memory, name: str, router: str) -> Router:
+    from agentmesh.routers import Versions
+    from agentmesh.routing import Router
+
+    if router == "auto":
+        return Router.auto()
+    if router.isdigit():
+        return Versions(memory, name).load(int(router))
+    return Router.load(router)
+
+
+def _me() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to `agentmesh route`."""
+    for command in (status, review, replay, versions, activate, save, rollback, learn):
+        app.command()(command)
