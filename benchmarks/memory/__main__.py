@@ -1,6 +1,6 @@
 """Print memory's measures, next to LangGraph's SqliteSaver in the same run.
 
-    python -m benchmarks.memory [--json] [--quick] [--edits 1000]
+    python -m benchmarks.memory [--json] [--quick] [--edits 1000] [--turns 10000]
         [--only growth,crowd,writers,edits,render]
 
 SQLite files lie in a temporary folder; PostgreSQL is a private server where its programs are
@@ -15,11 +15,14 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
 
 from agentmesh.memory import Memory
 from agentmesh.memory.cluster import available, postgres
@@ -34,6 +37,7 @@ class Run:
 
     quick: bool
     edits: int
+    turns: int
     folder: Path
     server: str
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -57,13 +61,21 @@ class Run:
             connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
         engine.dispose()
 
+    @contextmanager
+    def bar(self, what: str, total: int) -> Iterator[Callable[[], None]]:
+        """Show how far a measure is, on a terminal; gives what to call after each step."""
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as shown:
+            task = shown.add_task(what, total=total)
+            yield lambda: shown.advance(task)
+
     def add(self, what: str, where: str, value: Any, target: str = "", met: Any = None) -> None:
         """Note a figure and show it."""
         row = {"measure": what, "where": where, "value": value, "target": target, "met": met}
         self.rows.append(row)
         shown = f"{value:,.2f}" if isinstance(value, float) else str(value)
         verdict = {True: "met", False: "MISSED", None: ""}[met]
-        print(f"  {what:<48} {where:<24} {shown:>14}  {target:<12} {verdict}", flush=True)
+        print(f"  {what:<48} {where:<32} {shown:>14}  {target:<12} {verdict}", flush=True)
 
     def most(self, what: str, where: str, value: float, limit: float, unit: str = "") -> None:
         """Note a figure that may be at most so large."""
@@ -79,19 +91,22 @@ def growth(run: Run) -> None:
     marks = [10, 200] if run.quick else [10, 700, 2_000]
     url = run.sqlite("growth")
     memory = Memory(url)
-    grown = turns.grow(
-        lambda n: turns.run_turn(memory, n, roll=True),
-        turns.written,
-        marks=marks,
-        window=60 if run.quick else 500,
-        size_mb=turns.folder_mb(run.folder / "growth"),
-    )
+    window = 60 if run.quick else 500
+    with run.bar("turns on SQLite", marks[-1] + window) as step:
+        grown = turns.grow(
+            lambda n: turns.run_turn(memory, n, roll=True),
+            turns.written,
+            marks=marks,
+            window=window,
+            size_mb=turns.folder_mb(run.folder / "growth"),
+            step=step,
+        )
     memory.close()
     _windows(run, "SQLite", grown)
     last = f"turn {marks[-1]} over turn {marks[0]}"
     run.most(f"bytes written, {last}", "SQLite", grown.ratio("kilobytes"), 1.10)
     run.most(f"CPU time, {last}", "SQLite", grown.ratio("cpu_ms"), 1.25)
-    run.add(f"milliseconds, {last}", "SQLite", grown.ratio("milliseconds"))
+    run.most(f"milliseconds, {last}", "SQLite", grown.ratio("milliseconds"), 1.25)
     run.most("KB written per turn", "SQLite", max(_column(grown, "kilobytes")), 25, " KB")
     run.most("milliseconds per turn", "SQLite", max(_column(grown, "milliseconds")), 5, " ms")
     run.most("database after 1,000 turns, MB", "SQLite", grown.database_mb, 6, " MB")
@@ -103,26 +118,31 @@ def growth(run: Run) -> None:
         folder = run.folder / "peer"
         folder.mkdir()
         turn = peer.turn_of(peer.graph(folder / "peer.db"))
-        there = turns.grow(
-            lambda n: turn("s1", n),
-            turns.written,
-            marks=[10, 60] if run.quick else [10, 200, 500],
-            window=8,
-            size_mb=turns.folder_mb(folder),
-        )
+        marks = [10, 60] if run.quick else [10, 200, 500]
+        with run.bar("turns on LangGraph's SqliteSaver", marks[-1] + 8) as step:
+            there = turns.grow(
+                lambda n: turn("s1", n),
+                turns.written,
+                marks=marks,
+                window=8,
+                size_mb=turns.folder_mb(folder),
+                step=step,
+            )
         _windows(run, "LangGraph SqliteSaver", there)
         run.add("database after its turns, MB", "LangGraph SqliteSaver", there.database_mb)
 
 
 def _growth_on_postgres(run: Run, url: str, marks: list[int]) -> None:
-    memory = Memory(url)
-    grown = turns.grow(
-        lambda n: turns.run_turn(memory, n, roll=True),
-        turns.wal_bytes(memory),
-        marks=marks,
-        window=60 if run.quick else 500,
-        size_mb=turns.server_mb(memory),
-    )
+    memory, window = Memory(url), 60 if run.quick else 500
+    with run.bar("turns on PostgreSQL", marks[-1] + window) as step:
+        grown = turns.grow(
+            lambda n: turns.run_turn(memory, n, roll=True),
+            turns.wal_bytes(memory),
+            marks=marks,
+            window=window,
+            size_mb=turns.server_mb(memory),
+            step=step,
+        )
     memory.close()
     _windows(run, "PostgreSQL", grown)
     run.most("KB of WAL per turn", "PostgreSQL", max(_column(grown, "kilobytes")), 2.5, " KB")
@@ -147,12 +167,17 @@ def sessions_at_once(run: Run) -> None:
     seconds = 1.5 if run.quick else 5.0
     one = crowd.in_one_process(run.sqlite("crowd"), 64, seconds)
     _crowd(run, "SQLite, 1 process x 64", one, 450, 250)
+    loop = crowd.on_one_loop(run.sqlite("loop"), 64, seconds)
+    _crowd(run, "SQLite, 64 on one event loop", loop, 450, 250)
     many = crowd.in_processes(run.sqlite("processes"), 4, 16, seconds)
     _crowd(run, "SQLite, 4 processes x 16", many, 700, 800)
     if run.server:
         with run.postgres("crowd") as url:
             there = crowd.in_one_process(url, 64, seconds)
         _crowd(run, "PostgreSQL, 1 process x 64", there, 400, 300)
+        with run.postgres("loop") as url:
+            there = crowd.on_one_loop(url, 64, seconds)
+        _crowd(run, "PostgreSQL, 64 on one event loop", there, 400, 300)
     if not peer.missing():
         turn = peer.turn_of(peer.graph(run.folder / "crowd.db"))
         turn("warm", 0)
@@ -171,10 +196,11 @@ def _crowd(run: Run, where: str, found: crowd.Crowd, rate: float, p99: float) ->
 
 def writers(run: Run) -> None:
     """Measure writers on one session."""
-    number = 300 if run.quick else 10_000
+    number = 300 if run.quick else run.turns
     url = run.sqlite("writers")
     for count in (2, 8, 64):
-        found = crowd.one_session(url, count, number // 3)
+        with run.bar(f"turns of {count} writers", number // 3) as step:
+            found = crowd.one_session(url, count, number // 3, step)
         place = f"SQLite, {count} writers"
         run.most(f"turns lost of {found.asked:,}", place, found.lost, 0)
         run.most("errors", place, found.errors, 0)
@@ -223,6 +249,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one line of JSON at the end")
     parser.add_argument("--quick", action="store_true", help="a small run, to see that it works")
     parser.add_argument("--edits", type=int, default=1_000, help="edits of each of 32 processes")
+    parser.add_argument("--turns", type=int, default=10_000, help="turns of all writers together")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas")
     given = parser.parse_args()
     parts = dict(zip(PARTS, (growth, sessions_at_once, writers, edits, render), strict=True))
@@ -231,7 +258,8 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         why = available()
         print(peer.missing() or "with LangGraph's SqliteSaver", "|", why or "with PostgreSQL")
-        run = Run(given.quick, given.edits, folder, "" if why else stack.enter_context(postgres()))
+        server = "" if why else stack.enter_context(postgres())
+        run = Run(given.quick, given.edits, given.turns, folder, server)
         loads = [os.getloadavg()[0]]
         for name in given.only.split(","):
             print(f"{name} ({parts[name].__doc__})  load {os.getloadavg()[0]:.1f}", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import statistics
 import threading
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentmesh.memory import Memory
-from benchmarks.memory.turns import run_turn
+from benchmarks.memory.turns import arun_turn, run_turn
 
 SESSION_TURNS = 10
 """Turns after which a worker begins a new session."""
@@ -76,6 +77,32 @@ def in_one_process(url: str, number: int, seconds: float) -> Crowd:
     return summary(out, seconds)
 
 
+def on_one_loop(url: str, number: int, seconds: float) -> Crowd:
+    """Measure sessions side by side as tasks of one event loop."""
+    memory = Memory(url)
+    run_turn(memory, 0, session="warm")
+    until = time.perf_counter() + seconds
+    out: list[Any] = []
+
+    async def worker(name: str) -> None:
+        n = 0
+        while time.perf_counter() < until:
+            began = time.perf_counter()
+            try:
+                await arun_turn(memory, n, session=f"{name}-{n // SESSION_TURNS}")
+                out.append(time.perf_counter() - began)
+            except Exception as error:  # noqa: BLE001  # counted, whatever it is
+                out.append(repr(error))
+            n += 1
+
+    async def workers() -> None:
+        await asyncio.gather(*(worker(f"w{n}") for n in range(number)))
+
+    asyncio.run(workers())
+    memory.close()
+    return summary(out, seconds)
+
+
 def in_processes(url: str, processes: int, each: int, seconds: float) -> Crowd:
     """Measure sessions side by side in several processes that share a database."""
 
@@ -131,7 +158,9 @@ class Writers:
         return self.asked - self.errors - self.stored
 
 
-def one_session(url: str, writers: int, turns: int) -> Writers:
+def one_session(
+    url: str, writers: int, turns: int, step: Callable[[], object] = lambda: None
+) -> Writers:
     """Let threads write turns to one session, and count what its log holds afterwards."""
     memory = Memory(url)
     session = f"shared-{writers}"
@@ -143,6 +172,7 @@ def one_session(url: str, writers: int, turns: int) -> Writers:
                 run_turn(memory, rank * 100_000 + n, session=session, roll=True)
             except Exception as error:  # noqa: BLE001  # counted, whatever it is
                 errors.append(repr(error))
+            step()
 
     pool = [threading.Thread(target=work, args=(rank,)) for rank in range(writers)]
     began = time.perf_counter()

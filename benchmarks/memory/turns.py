@@ -49,6 +49,18 @@ def run_turn(
     return prompt
 
 
+async def arun_turn(memory: Memory, at: int, *, session: str = "s1", user: str = "u1") -> Prompt:
+    """Run one turn as `run_turn` does, on an event loop."""
+    asked = [{"type": "text", "text": words(ASK_CHARS, at)}]
+    turn = await memory.aopen_turn(session=session, user=user, agent="bench", blocks=asked)
+    await turn.arecall(CORE)
+    await turn.arefresh()
+    prompt = call(turn, tail="it is noon")
+    turn.add("assistant", [{"type": "text", "text": words(ANSWER_CHARS, at + 1)}])
+    await turn.afinish()
+    return prompt
+
+
 HIGH_TOKENS = 20_000
 """From how many tokens on the log is compacted, as the graph does with a real model's prices."""
 
@@ -107,10 +119,11 @@ def grow(
     window: int,
     size_mb: Callable[[], float],
     size_at: int = 1_000,
+    step: Callable[[], object] = lambda: None,
 ) -> Growth:
     """Run a session up to the last mark, measuring the `window` turns that begin at each mark.
 
-    A window is long enough for its share of SQLite's checkpoints.
+    A window is long enough for its share of SQLite's checkpoints. `step` is called after each turn.
     """
     growth = Growth()
     wall: list[float] = []
@@ -126,6 +139,7 @@ def grow(
         turn(n)
         wall.append(time.perf_counter() - began)
         cpu.append(time.thread_time() - busy)
+        step()
         if n + 1 - window in marks:
             growth.windows[n + 1 - window] = Window(
                 len(wall),
