@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,11 @@ from agentmesh.errors import ConfigError, TurnError
 from agentmesh.memory import Memory
 from agentmesh.routing import Rate, StepLimits
 from agentmesh.status import model_status
-from agentmesh.testing import Answer, Emulator, Fault, Request, emulator
+from agentmesh.testing import Answer, Brain, Emulator, Fault, Request, emulator
 
 SMALL, LARGE, OTHER = "claude-haiku-4-5", "claude-opus-5-5", "claude-opus-4-8"
 DOWN = Answer(fault=Fault("status", status=529))
 NO_KEY = Answer(fault=Fault("status", status=401))
-
-Brain = Callable[[Request], Answer]
 
 
 class Vendor:
@@ -33,7 +31,7 @@ class Vendor:
         self.sent: Counter[str] = Counter()
         self.says: dict[str, Brain | Answer] = {}
 
-    def __call__(self, request: Request) -> Answer:
+    def __call__(self, request: Request) -> Answer | Awaitable[Answer]:
         self.sent[request.model] += 1
         says = self.says.get(request.model, Answer(f"{request.model} is here."))
         return says if isinstance(says, Answer) else says(request)

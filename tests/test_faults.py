@@ -69,7 +69,7 @@ def loaded() -> None:
 
 def _streamed(agent: Agent) -> str:
     parts = list(agent.stream("Please refund my order W1.", session="s1"))
-    return parts[-1].value.text
+    return str(parts[-1].value)
 
 
 def _awaited(agent: Agent) -> str:
