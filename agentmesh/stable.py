@@ -132,7 +132,7 @@ def _times(name: str, match: re.Match[str]) -> Iterator[float]:
         month, day, *clock, year = match.groups()
         numbers = [year, str(_MONTHS.index(month) + 1), day, *clock]
     try:
-        plain = datetime(*map(int, numbers))  # type: ignore[arg-type,misc]  # six numbers
+        plain = datetime(*map(int, numbers))  # type: ignore[arg-type]  # six numbers
         if zone and zone[0] in "+-":
             ahead = timedelta(hours=int(zone[1:3]), minutes=int(zone[-2:]))
             yield (plain.replace(tzinfo=UTC) - ahead * (1 if zone[0] == "+" else -1)).timestamp()
