@@ -30,10 +30,14 @@ def untraced(arguments: str, seen: str) -> str | None:
         given = json.loads(arguments or "{}")
     except ValueError:
         return None  # another check's matter
-    missing = [value for value in _copied(given) if value.casefold() not in seen.casefold()]
+    copied = list(_copied(given))
+    if not copied:
+        return None
+    known = seen.casefold()
+    missing = [value for value in copied if value.casefold() not in known]
     if not missing:
         return None
-    squeezed = seen.casefold().translate(_JOINTS)
+    squeezed = known.translate(_JOINTS)
     return next((v for v in missing if v.casefold().translate(_JOINTS) not in squeezed), None)
 
 
