@@ -6,6 +6,7 @@ import inspect
 import threading
 import time
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -258,6 +259,13 @@ def test_cancelling_at_any_moment_leaves_every_session_whole(memory: Memory) -> 
         kinds = [record.kind for record in memory.history(name).records()]
         assert kinds.count("user") == kinds.count("end")
         assert kinds[-3:] == ["user", "assistant", "end"]
+
+
+def test_the_documented_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).parents[2] / "docs" / "async.md"
+    block = page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    exec(compile(block, str(page), "exec"), {})  # the page's own text
+    assert capsys.readouterr().out == "German\n{'value': 1}\n"
 
 
 def test_a_second_cancellation_gets_through() -> None:
