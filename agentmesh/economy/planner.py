@@ -229,17 +229,22 @@ def _ttls(
     All entries get the same one: a vendor's request may show two entries in another order.
     `shown` is how many calls the visible log tells of, over which its tokens were written.
     """
+    longest = max(max(gaps.shared, default=0.0), max(gaps.session, default=0.0))
+    if longest < semantics.ttl_s:
+        return ["short"] * len(places), ""
     layers = sum(isinstance(place.at, str) for place in places)
     options = [*range(layers + 1), *([len(places)] if len(places) > layers else [])]
     sizes = [p.tokens - q for p, q in zip(places, [0, *(p.tokens for p in places)], strict=False)]
 
-    def price(place: Place, ttl: Ttl) -> Decimal:
-        seen = gaps.shared if place.at in SHARED else gaps.session
-        grown = shown if isinstance(place.at, int) else None
-        return per_use(semantics, seen, ttl, grown=grown)
+    def price(place: Place) -> tuple[Decimal, Decimal]:
+        if isinstance(place.at, int):
+            return log
+        return shared if place.at in SHARED else own
 
+    shared, own = _prices(semantics, gaps.shared), _prices(semantics, gaps.session)
+    log = _prices(semantics, gaps.session, shown) if len(places) > layers else own
     each = [
-        (size * price(place, "short"), size * price(place, "long"))
+        (size * price(place)[0], size * price(place)[1])
         for place, size in zip(places, sizes, strict=True)
     ]
 
@@ -253,6 +258,14 @@ def _ttls(
     worth = f"{cost(longs):,.0f} tokens' price per call, {cost(0):,.0f} if none did"
     upto = places[longs - 1].at if longs <= layers else "the log's end"
     return ttls, f"the long life up to {upto}: {_outlasting(gaps, semantics)}; {worth}"
+
+
+def _prices(
+    semantics: CacheSemantics, gaps: Sequence[float], grown: int | None = None
+) -> tuple[Decimal, Decimal]:
+    """Return what a token costs per use if it lives short, and if it lives long."""
+    short = per_use(semantics, gaps, "short", grown=grown)
+    return short, per_use(semantics, gaps, "long", grown=grown)
 
 
 def _outlasting(gaps: Gaps, semantics: CacheSemantics) -> str:
