@@ -188,7 +188,8 @@ class Audit:
             self._followed(session)
         self._steps(log, plain, points, head, session if alone else "", where)
         if alone:
-            sizes = [point.tokens for point in points]
+            scale = self._models[log.model or "(unknown)"].scale
+            sizes = [round(point.tokens * scale) for point in points]
             self._breaks.see(session, log.model, parts, hashes, sizes, log.steps[0].at, where)
         else:
             self._pauses(log, points, where)
@@ -217,7 +218,7 @@ class Audit:
             self._sort(kind, session)
             if before:
                 self._repeated += before
-                self._breaks.sent_again(log.model, before, where)
+                self._breaks.sent_again(log.model, round(before * totals.scale), where)
             if priced:
                 marked = _marked(plain, (head, end, upto))
                 own = plain[:upto], marked, points[:upto]

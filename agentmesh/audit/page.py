@@ -20,7 +20,8 @@ p, figcaption { color: var(--dim); } figure { margin: 1rem 0; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap; } th:first-child, td:first-child { text-align: left; white-space: normal;
-  overflow-wrap: anywhere; } td.text, th.text { text-align: left; white-space: normal; }
+  overflow-wrap: anywhere; min-width: 7rem; }
+td.text, th.text { text-align: left; white-space: normal; }
 th { color: var(--dim); font-weight: 600; } code { overflow-wrap: anywhere; }
 svg { width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
 .key { display: inline-block; width: .8em; height: .8em; margin: 0 .3em 0 1em; }

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
+MUCH = 1.8
+"""A model that counts so many of its tokens for one of ours was sent more than the log holds."""
+
 PATIENCE_S = 2.0
 """A run that is over before gets no progress bar."""
 
@@ -162,6 +165,13 @@ def _print(report: Report, html: Path | None) -> None:
         " sent before in the same session.",
         markup=False,
     )
+    for model, row in report.models.items():
+        if row.scale > MUCH:
+            out.print(
+                f"{_printable(model)} was sent {row.scale:.1f} times the tokens that the logs show:"
+                " give what they leave out, such as tool schemas, with --tools.",
+                markup=False,
+            )
     _print_designs(report)
     shown = table("The workload", "kind", "steps", "share")
     for name, rows in report.kinds.items():

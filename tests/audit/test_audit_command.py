@@ -98,6 +98,15 @@ def test_a_file_of_no_logs_among_logs_is_named_and_the_others_are_read(log, tmp_
     assert "--tools" in alone.exception.hint
 
 
+def test_says_that_a_log_leaves_tool_schemas_out(log):
+    assert "--tools" not in run(log).output
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    for row in rows:
+        row["response"]["usage"] = {"prompt_tokens": 9_000, "completion_tokens": 3}
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "times the tokens that the logs show" in " ".join(run(log).output.split())
+
+
 @pytest.mark.skipif(not RECORDED.is_dir(), reason="needs the recorded conversations")
 @pytest.mark.parametrize("path", sorted(RECORDED.glob("*.jsonl")), ids=lambda path: path.stem)
 def test_reads_every_recorded_conversation(path):
