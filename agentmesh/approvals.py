@@ -139,6 +139,10 @@ class Approvals:
         stated, labels = self._parts.catalogue.declarations, self._labels(turn)
         verdicts = {}
         for call in draft.tool_calls:
+            if call["name"] not in stated:  # the turn is older than the tools
+                gone = f"there is no tool {call['name']!r} any more"
+                verdicts[str(call["id"])] = Permission("deny", gone)
+                continue
             verdict = permitted(stated[call["name"]], labels, call["args"])
             if verdict.verdict != "deny" and (changed := self._unpinned(call["name"])):
                 verdict = Permission("ask", changed)

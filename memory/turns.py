@@ -164,17 +164,29 @@ class Turn:
             self._memory.rhythm.note(self.epoch.shared, call.model, call.started_at)
 
     def recall(self, core: Core) -> Epoch:
-        """Open the session's first epoch, continue its current one, or begin one on a deploy."""
-        view = self.view
-        if view.epoch is None or view.epoch.shared != core.layers:
-            reason: Reason = "deploy" if view.epoch else "first"
-            if view.epoch is not None:
-                _warn_of_drift(view.epoch, core)
-            self.begin_epoch(core, reason)
+        """Open the session's first epoch, continue its current one, or begin one on a deploy.
+
+        Other instructions hold at once. Other tools alone wait for the next epoch as long as what
+        they would push out of the cache can still be read: they stand before everything else.
+        """
+        epoch = self.view.epoch
+        if epoch is None:
+            self.begin_epoch(core, "first")
+        elif epoch.shared != core.layers and (epoch.core != core.text or not self._warm()):
+            _warn_of_drift(epoch, core)
+            self.begin_epoch(core, "deploy")
         memory = self._memory
         if memory.rhythm.stale(core.layers, now := memory.clock()):
             memory.database.read(lambda c: memory.rhythm.look(c, core.layers, now))
         return self.epoch
+
+    def _warm(self) -> bool:
+        """Say whether any model may still have this session's prompt cached."""
+        now = self._memory.clock()
+        return any(
+            bool(times) and now - times[-1] < semantics(model).ttl_s
+            for model, times in self.view.times.items()
+        )
 
     def begin_epoch(
         self, core: Core, reason: Reason, *, base: int | None = None, digest: str | None = None

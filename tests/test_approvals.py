@@ -97,6 +97,26 @@ def test_an_edit_of_a_fact_within_the_epoch_counts_too() -> None:
         assert done == ["W1"]
 
 
+def test_a_call_of_a_tool_that_is_gone_by_then_is_answered() -> None:
+    done: list[str] = []
+    with emulator(refunding) as server:
+
+        @tool(side_effect="external", approval="always")
+        def refund(order: str) -> str:
+            """Pay money back."""
+            done.append(order)
+            return "paid back"
+
+        memory = Memory()
+        first = _agent(server.url, [refund], memory=memory)
+        assert first.invoke("Pay me back, please", user="u", session="s1").interrupts
+        later = _agent(server.url, [], memory=memory)
+        reply = later.resume("approve", user="u", session="s1")
+        assert "no tool 'refund' any more" in reply.text
+    assert done == []
+    memory.verify()
+
+
 def test_langgraphs_own_command_answers_where_there_is_a_checkpointer() -> None:
     done: list[str] = []
 
