@@ -62,6 +62,7 @@ class Verifier:
 
     def __init__(self, model: TextClassifier, bars: Mapping[str, float] = BARS) -> None:
         self.model = model
+        self._given = dict(bars)  # what is stored: merged with defaults it may contradict itself
         self.bars = checked_bars(bars, BARS, lower_is_stricter=True)
         self.tools = frozenset(self.bars) - {TEXT, *EFFECTS}
 
@@ -121,7 +122,7 @@ class Verifier:
 
     def state(self) -> dict[str, Any]:
         """Return the verifier as plain values, for `agentmesh.routing.store`."""
-        return {"verifier": self.model.state, "bars": dict(self.bars)}
+        return {"verifier": self.model.state, "bars": dict(self._given)}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Verifier:
