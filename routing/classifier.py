@@ -35,7 +35,9 @@ class Weight(NamedTuple):
 class Recipe:
     """How a classifier is made: n-gram ranges, vocabulary bounds, inverse regularisation `c`.
 
-    Without `structure` only words and characters count, which suits many fine-grained intents.
+    Without `structure` only words and characters count. `contrast` (0 to 1) lets the pieces
+    that tell a label from all others speak louder, as naive Bayes weighs them: it helps where
+    many labels differ by a word or two.
     """
 
     words: tuple[int, int] = (1, 2)
@@ -47,15 +49,18 @@ class Recipe:
     folds: int = 5
     tol: float = 0.01
     structure: bool = True
+    contrast: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.c > 0:
             raise ConfigError(f"c={self.c!r}", hint="the inverse regularisation is above 0")
+        if not 0 <= self.contrast <= 1:
+            raise ConfigError(f"contrast={self.contrast!r}", hint="give a share within 0 and 1")
         if self.folds < 2:
             raise ConfigError(f"folds={self.folds!r}", hint="calibration needs 2 folds or more")
 
 
-KIND_RECIPE = Recipe(c=30, balanced=True)
+KIND_RECIPE = Recipe(c=30, balanced=True, min_df=2, tol=0.1)
 """For request kinds: shipped examples are uneven in number, and traffic is uneven otherwise."""
 
 
@@ -342,11 +347,13 @@ def fit_lines(design: Any, target: NDArray[np.int_], recipe: Recipe) -> Lines:
     features than rows, and the temperature makes probabilities of either.
     """
     import numpy as np
+    from scipy.sparse import diags
     from sklearn.linear_model import LogisticRegression
 
     classes = int(target.max()) + 1
     weights, intercepts = [], []
     for i in range(classes) if classes > 2 else (1,):
+        loud = _loudness(design, target == i, recipe.contrast)
         model = LogisticRegression(
             C=recipe.c,
             solver="liblinear",
@@ -355,8 +362,8 @@ def fit_lines(design: Any, target: NDArray[np.int_], recipe: Recipe) -> Lines:
             tol=recipe.tol,
             max_iter=1000,
             random_state=0,
-        ).fit(design, target == i)
-        weights.append(model.coef_[0])
+        ).fit(design if loud is None else design @ diags(loud), target == i)
+        weights.append(model.coef_[0] if loud is None else model.coef_[0] * loud)
         intercepts.append(model.intercept_[0])
     if classes == 2:
         weights, intercepts = (
@@ -367,6 +374,18 @@ def fit_lines(design: Any, target: NDArray[np.int_], recipe: Recipe) -> Lines:
             ],
         )
     return Lines(np.array(weights), np.array(intercepts))
+
+
+def _loudness(design: Any, mine: NDArray[np.bool_], contrast: float) -> Floats | None:
+    """Return a factor for each feature: how much oftener it is, or rarer, where it is `mine`."""
+    import numpy as np
+
+    if not contrast:
+        return None
+    sums = [np.asarray(design[rows].sum(axis=0)).ravel() + 1.0 for rows in (mine, ~mine)]
+    odds = np.abs(np.log(sums[0] / sums[0].sum()) - np.log(sums[1] / sums[1].sum()))
+    factors: Floats = 1 - contrast + contrast * odds
+    return factors
 
 
 def _out_of_fold(

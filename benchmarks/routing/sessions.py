@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -70,7 +71,8 @@ class Bills(NamedTuple):
     @property
     def best(self) -> np.ndarray:
         """The best single tier of each session: what the small one fails at is made again."""
-        return np.minimum(self.large, self.small)
+        least: np.ndarray = np.minimum(self.large, self.small)
+        return least
 
 
 def traced(data: Data) -> Iterator[Figure]:
@@ -83,7 +85,7 @@ def traced(data: Data) -> Iterator[Figure]:
             beyond.append((bills.routed, bills.hindsight))
             yield _saving(pair, hidden, bills, target if not hidden else None)
     worst = np.concatenate(over)
-    most = bootstrap(lambda i: float(worst[i].max()), len(worst))
+    most = bootstrap(partial(_worst, worst), len(worst))
     yield Figure(
         "trace: above the best single tier, worst of 30 sessions",
         *most,
@@ -140,6 +142,10 @@ def _saving(pair: Pair, hidden: float, bills: Bills, target: float | None) -> Fi
     )
 
 
+def _worst(values: np.ndarray, rows: np.ndarray) -> float:
+    return float(values[rows].max())
+
+
 def _name(pair: Pair) -> str:
     return "+".join(model.removeprefix("anthropic:claude-") for model in reversed(pair))
 
@@ -163,7 +169,7 @@ def recorded(data: Data) -> Iterator[Figure]:
         over = 100 * (routed / best - 1)
         yield Figure(
             f"conversations: {_name(pair)}: above the best single tier, worst of 12 sets",
-            *bootstrap(lambda i, over=over: float(over[i].max()), len(over)),
+            *bootstrap(partial(_worst, over), len(over)),
             f"mean {over.mean():.1f}%, naive per step {100 * (naive / best - 1).max():.1f}%, "
             f"all-large {100 * (large / best - 1).max():.0f}%",
             2.0,

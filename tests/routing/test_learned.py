@@ -180,6 +180,26 @@ def test_scope_and_classifier_refuse_too_little():
         TextClassifier.fit(["a", "b"], ["x", "y"], facts=[{"f": 1.0}, {"g": 1.0}])
     with pytest.raises(ConfigError, match="folds=1"):
         Recipe(folds=1)
+    with pytest.raises(ConfigError, match="contrast=2"):
+        Recipe(contrast=2)
+
+
+def test_contrast_makes_the_word_louder_that_tells_two_labels_apart():
+    places = ("paris", "rome", "oslo", "cairo", "lima", "delhi", "quito", "accra")
+    rows = [
+        (f"please {verb} my booking for the hotel in {place}", verb)
+        for verb in ("cancel", "change", "confirm")
+        for place in places
+    ]
+    texts, labels = zip(*rows, strict=True)
+    shares = []
+    for contrast in (0.0, 0.5):
+        model = TextClassifier.fit(texts, labels, recipe=Recipe(contrast=contrast, folds=2))
+        heard = model.explain(texts[0], "cancel", top=200)
+        own = sum(abs(w.weight) for w in heard if "ance" in w.feature or "canc" in w.feature)
+        shares.append(own / sum(abs(w.weight) for w in heard))
+        assert model.predict(["change the hotel in bern"]) == ["change"]
+    assert shares[1] > shares[0]
 
 
 def test_explains_a_decision_by_its_strongest_features():
