@@ -105,22 +105,23 @@ def _split(messages: Sequence[BaseMessage]) -> tuple[list[Block], Sequence[BaseM
 def _turns(messages: Sequence[BaseMessage], model: str) -> list[dict[str, Any]]:
     ids = CallIds()
     turns: list[dict[str, Any]] = []
+    key, make = ("anthropic", model), partial(_blocks, model)
     for message in messages:
-        role, blocks = once(message, ("anthropic", model), partial(_blocks, message, model))
+        role, blocks = once(message, key, make)
         if not blocks:
             continue
         if not turns or turns[-1]["role"] != role:
             turns.append({"role": role, "content": []})
-        turns[-1]["content"].extend(_with_id(block, ids) for block in blocks)
+        turns[-1]["content"] += [_with_id(block, ids) for block in blocks]
     if not turns or turns[0]["role"] == "assistant":
         turns.insert(0, {"role": "user", "content": [{"type": "text", "text": OPENING}]})
     for turn in turns:
-        if turn["role"] == "user":
+        if turn["role"] == "user" and len(turn["content"]) > 1:
             turn["content"].sort(key=lambda block: block["type"] != "tool_result")
     return turns
 
 
-def _blocks(message: BaseMessage, model: str) -> tuple[str, list[Block]]:
+def _blocks(model: str, message: BaseMessage) -> tuple[str, list[Block]]:
     """Return a message's role and blocks; calls and results still bear the log's ids."""
     if isinstance(message, AIMessage):
         return "assistant", _assistant(message, model)

@@ -6,7 +6,6 @@ Such servers differ in what they leave out; what they share is plain: every cont
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 from langchain_core.messages import (
@@ -88,9 +87,9 @@ class CompatibleModel(ChatModel):
         ids = CallIds()
         system = ""
         sent: list[dict[str, Any]] = []
+        key = ("chat", self.model_name, self.replay_reasoning)
         for message in messages:
-            make = partial(self._wire, message)
-            wire = once(message, ("chat", self.model_name, self.replay_reasoning), make)
+            wire = once(message, key, self._wire)
             if wire is None:
                 continue
             role, text = wire["role"], wire["content"]

@@ -112,10 +112,10 @@ def _items(
     ids = CallIds()
     items: list[Block] = []
     marked = False
+    key, make = ("openai", model), partial(_made, model, explicit)
     for message in messages:
-        make = partial(_made, message, model, explicit=explicit)
-        own = wire.once(message, ("openai", model), make)
-        items.extend(_with_id(item, ids) for item in own.items)
+        own = wire.once(message, key, make)
+        items += [_with_id(item, ids) for item in own.items]
         marked = marked or own.marked
     return items, marked
 
@@ -125,7 +125,7 @@ class _Made(NamedTuple):
     marked: bool
 
 
-def _made(message: BaseMessage, model: str, *, explicit: bool) -> _Made:
+def _made(model: str, explicit: bool, message: BaseMessage) -> _Made:
     """Return a message's items; calls and results still bear the log's ids."""
     blocks: list[Block] = []
     if isinstance(message, AIMessage):

@@ -32,14 +32,15 @@ def freeze(message: BaseMessage) -> None:
     _frozen[key] = _Frozen(weakref.ref(message, lambda _: _frozen.pop(key, None)), {})
 
 
-def once(message: BaseMessage, key: Hashable, make: Callable[[], T]) -> T:
+def once(message: BaseMessage, key: Hashable, make: Callable[[BaseMessage], T]) -> T:
     """Return what `make` makes of a message: only once, and then the same, if it is frozen."""
     found = _frozen.get(id(message))
     if found is None or found.message() is not message:
-        return make()
-    if key not in found.wires:
-        found.wires[key] = make()
-    made: T = found.wires[key]
+        return make(message)
+    wires = found.wires
+    if key not in wires:
+        wires[key] = make(message)
+    made: T = wires[key]
     return made
 
 
