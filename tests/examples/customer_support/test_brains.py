@@ -160,10 +160,10 @@ def test_the_student_does_the_simple_and_the_checks_catch_most_of_the_rest(
     assert kinds == {
         "arguments",
         "backed_claim",
-        "known_order",
         "known_tool",
         "not_empty",
         "stop",
+        "traceable",
     }
     assert 0 < passed < len(texts) // 4
 
