@@ -145,7 +145,9 @@ def train(
 @app.command()
 def run(
     out: Annotated[str, typer.Argument(help="The folder for the student.")],
-    db: Db,
+    db: Annotated[
+        str, typer.Option(help="The memory's database URL; without it the support desk's example.")
+    ] = "",
     name: Annotated[str, typer.Option(help="The student's name.")] = "student",
     tenant: Tenant = "default",
     agreement: Agreement = 0.95,
@@ -154,10 +156,18 @@ def run(
     per_action: PerAction = None,
     needs_feedback: Feedback = False,
     by: By = "",
+    requests: Annotated[int, typer.Option(help="Of the example: how many teach.")] = 1_000,
     as_json: Json = False,
 ) -> None:
-    """Do the whole loop: select, split, train, measure, register, and begin the shadow."""
-    _distil(locals(), promote=True)
+    """Do the whole loop: select, split, train, measure, register, and begin the shadow.
+
+    Without --db it is shown on the support desk's example, offline, from the first request to
+    the rollback; the report is written to OUT.
+    """
+    if db:
+        _distil(locals(), promote=True)
+    else:
+        _prove(out, requests, agreement, as_json)
 
 
 @app.command("eval")
@@ -278,6 +288,42 @@ def _distil(given: dict[str, Any], *, promote: bool) -> None:
     made.add_row("agreement with the teacher there", f"{loop.held.agreement:.1%}")
     made.add_row("milliseconds per answer", f"{loop.held.latency_ms:.1f}")
     console().print(made)
+
+
+def _prove(out: str, requests: int, agreement: float, as_json: bool) -> None:
+    from pathlib import Path
+
+    from agentmesh.examples.customer_support.school import prove
+
+    with progress("the flagship answers", 1, quiet=as_json) as show:
+        proof = prove(
+            Path(out),
+            requests=requests,
+            agreement=agreement,
+            progress=lambda what, done, total: show(done, total, what),
+        )
+    report = Path(out) / "report.html"
+    report.write_text(proof.page(), encoding="utf-8")
+    rows = [phase.row() for phase in proof.phases]
+    if as_json:
+        told = {"phases": rows, "figures": proof.figures(), "version": _told(proof.version)}
+        print_json({**told, "report": str(report)})
+        return
+    made = table("The life of a student at the support desk", *rows[0])
+    for row in rows:
+        made.add_row(*(_cell(value) for value in row.values()))
+    console().print(made)
+    measures = table("Measured", "measure", "value")
+    for measure, value in proof.figures().items():
+        measures.add_row(measure, _cell(value))
+    console().print(measures)
+    for event in proof.version.events:
+        console().print(f"{event['from'] or 'new'} -> {event['to']}: {event['why']}")
+    console().print(f"The report is in {report}", soft_wrap=True)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _show(versions: list[Version], as_json: bool) -> None:

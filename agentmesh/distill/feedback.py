@@ -67,27 +67,23 @@ def give(
 
 
 def _observe(memory: Memory, session: int, turn: int, score: float) -> None:
-    """Add a turn's first score to the evidence on the student that drafted in it, if it is awaited."""
+    """Add a turn's first score to the evidence on the student that had its last word."""
     calls, feedback = tables.calls, tables.feedback
     given = select(func.count()).where(
         feedback.c.session_id == session, feedback.c.turn == turn, feedback.c.score.is_not(None)
     )
-    made = select(calls.c.decision).where(
-        calls.c.session_id == session,
-        calls.c.turn == turn,
-        calls.c.model.startswith("student:"),
-        calls.c.outcome.not_like("error:%"),
+    made = (
+        select(calls.c.decision)
+        .where(calls.c.session_id == session, calls.c.turn == turn, calls.c.outcome == "ok")
+        .where(calls.c.purpose == "act")
+        .order_by(calls.c.id.desc())
+        .limit(1)
     )
-    first, rows = memory.database.read(
-        lambda c: (c.execute(given).scalar_one() == 1, c.execute(made).scalars().all())
+    first, decision = memory.database.read(
+        lambda c: (c.execute(given).scalar_one() == 1, c.execute(made).scalar())
     )
-    served = [canonical.loads(decision).get("student") or {} for decision in rows]
-    runs = {
-        (student["name"], student["version"])
-        for student in served
-        if student.get("evidence") == "feedback" and not student.get("abstained")
-    }
-    for name, version in sorted(runs) if first else ():
+    student = canonical.loads(decision).get("student") if decision else None
+    if first and student and student["evidence"] == "feedback":
         from agentmesh.distill.lifecycle import Register
 
-        Register(memory).observe(name, version, score)
+        Register(memory).observe(student["name"], student["version"], score)

@@ -23,6 +23,9 @@ METHODS: tuple[Method, ...] = ("full", "lora", "prefix")
 IGNORED = -100
 """The label of a token that the loss does not see."""
 
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_CURVE = 60
+
 _RATES: dict[str, float] = {"full": 2e-5, "lora": 2e-4, "prefix": 3e-2}
 
 
@@ -81,6 +84,20 @@ class Trained:
     losses: list[float]
     seconds: float
     serve: dict[str, str] = field(default_factory=dict)
+    model: Any = field(default=None, repr=False)
+
+    @property
+    def curve(self) -> str:
+        """The losses as a line of blocks, for the terminal."""
+        step = max(1, -(-len(self.losses) // _CURVE))
+        means = [
+            sum(part) / len(part)
+            for i in range(0, len(self.losses), step)
+            if (part := self.losses[i : i + step])
+        ]
+        low, high = min(means, default=0.0), max(means, default=0.0)
+        span = (high - low) or 1.0
+        return "".join(_BLOCKS[round((m - low) / span * (len(_BLOCKS) - 1))] for m in means)
 
 
 def tokenise(examples: Iterable[Example], tokenizer: Any, recipe: Recipe) -> Rows:
@@ -213,13 +230,16 @@ def train(
             "base_sha": fingerprint,
             "template_sha": canonical.sha(str(tokenizer.chat_template)),
         }
+        if modelfile := _modelfile(recipe.method, base):
+            (part / "Modelfile").write_text(modelfile, encoding="utf-8")
         (part / "student.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
         os.replace(part, out)
     except (MemoryError, OSError, RuntimeError) as error:
         raise _out_of(error) from error
     finally:
         _remove(part)
-    return Trained(out, losses, time.perf_counter() - began, serving(out, recipe.method, base))
+    serve = serving(out, recipe.method, base)
+    return Trained(out, losses, time.perf_counter() - began, serve, trainer.model)
 
 
 def _trainer(
@@ -233,6 +253,7 @@ def _trainer(
 ) -> Any:
     try:
         import peft
+        import torch
         from datasets import Dataset
         from transformers import DataCollatorForSeq2Seq, PrinterCallback, TrainerCallback
         from trl import SFTConfig, SFTTrainer
@@ -267,7 +288,11 @@ def _trainer(
             "attention_mask": [[1] * len(row) for row in rows.ids],
         }
     )
-    arguments = {**settings(recipe, rows, part), "bf16": precision == "bfloat16"}
+    arguments = {
+        **settings(recipe, rows, part),
+        "bf16": precision == "bfloat16",
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
     trainer = SFTTrainer(
         model,
         args=SFTConfig(**arguments),
@@ -316,7 +341,7 @@ def load(path: Path | str, base: Any = None) -> Any:
         if card["recipe"]["method"] == "full":
             from transformers import AutoModelForCausalLM
 
-            return AutoModelForCausalLM.from_pretrained(str(path))
+            return _whole(AutoModelForCausalLM, path)
         from peft import PeftModel
     except ImportError as error:
         raise missing_extra("finetune", "serving a trained language model") from error
@@ -333,13 +358,31 @@ def load(path: Path | str, base: Any = None) -> Any:
         raise CorruptError(f"the adapter in {str(path)!r} is damaged: {error}") from error
 
 
+def _whole(cls: Any, path: Path | str) -> Any:
+    try:
+        return cls.from_pretrained(str(path))
+    except Exception as error:  # safetensors and transformers raise types of their own
+        raise CorruptError(
+            f"the model in {str(path)!r} is damaged: {error}", hint="train it anew"
+        ) from error
+
+
 def serving(path: Path | str, method: Method, base: str) -> dict[str, str]:
     """Return the commands that serve a student; prefixes are served in-process alone."""
+    if method == "prefix":
+        return {}
+    ollama = f"ollama create student -f {path}/Modelfile"
     if method == "full":
-        return {"vllm": f"vllm serve {path} --served-model-name student"}
-    if method == "lora":
-        return {"vllm": f"vllm serve {base or 'BASE'} --enable-lora --lora-modules student={path}"}
-    return {}
+        return {"vllm": f"vllm serve {path} --served-model-name student", "ollama": ollama}
+    vllm = f"vllm serve {base or 'BASE'} --enable-lora --lora-modules student={path}"
+    return {"vllm": vllm, "ollama": ollama}
+
+
+def _modelfile(method: Method, base: str) -> str:
+    """Return what Ollama is told of a student, in the student's own folder."""
+    if method == "prefix":
+        return ""
+    return "FROM .\n" if method == "full" else f"FROM {base or 'BASE'}\nADAPTER .\n"
 
 
 def _out_of(error: BaseException) -> Exception:

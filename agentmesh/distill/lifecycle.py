@@ -145,7 +145,8 @@ class Register:
             name: of the student; a new version of it is made.
             path: its file or folder.
             trained: how it was made: teacher, split, terms, settings.
-            measured: `success` (0 to 1) and `baseline`, what it would replace, and more.
+            measured: `success` (0 to 1), `baseline` (that of what it would replace), `margin`
+                (how much lower its success may be), and more.
             by: who registers it.
         """
         sha = fingerprint(path)
@@ -234,7 +235,9 @@ class Register:
         facts: dict[str, Any] = {}
         if to in ("canary", "live"):
             mode: Any = "canary" if to == "canary" else "live"
-            facts["watch"] = Watch(now.facts["measured"]["baseline"], mode=mode).to_json()
+            measured = now.facts["measured"]
+            margin = measured.get("margin", 0.0)
+            facts["watch"] = Watch(measured["baseline"], margin=margin, mode=mode).to_json()
 
         def work(c: Connection) -> None:
             for other in self._rows(c, name, to):
@@ -342,7 +345,9 @@ class Register:
             raise ConfigError(f"no version of {name!r} is live or canary", hint="nothing to undo")
         self._move(c, fallen, "retired", by, why)
         if fallen.state == "live" and (before := self._before(c, name, fallen.version)):
-            facts = {"watch": Watch(_baseline(before), mode="live").to_json()}
+            held = canonical.loads(before.facts)["measured"]
+            watch = Watch(held["baseline"], margin=held.get("margin", 0.0), mode="live")
+            facts = {"watch": watch.to_json()}
             self._move(c, before, "live", by, f"version {fallen.version} was rolled back", facts)
         live = next(iter(self._rows(c, name, "live")), None)
         return None if live is None else _version(live)
@@ -401,7 +406,3 @@ def _moved(prior: float, runs: int, successes: float) -> float:
 def _version(row: Any) -> Version:
     facts = canonical.loads(row.facts)
     return Version(row.name, row.version, row.state, facts, row.path, row.sha)
-
-
-def _baseline(row: Any) -> float:
-    return float(canonical.loads(row.facts)["measured"]["baseline"])

@@ -100,6 +100,8 @@ class LocalStudent:
                 if _says(fitted.answers[i]):
                     sure[i] *= greeter.confidence[at]
                     right[i] &= greeter.right[at]
+                    if not fits(lesson.partners, greeter.answers[at], fitted.answers[i]):
+                        sure[i] = 0.0
         meant = np.array([answer != OTHER for answer in fitted.answers])
         least_sure = threshold(sure[meant], right[meant], agreement)
         open_ = meant & (sure >= least_sure)
@@ -116,6 +118,7 @@ class LocalStudent:
                 "model": fitted.model.state,
                 "greeter": greeter.model.state if greeter else None,
                 "slots": canonical.dumps(lesson.slots),
+                "partners": canonical.dumps(lesson.partners),
                 "threshold": least_sure,
                 "facts": canonical.dumps(facts),
             }
@@ -134,6 +137,8 @@ class LocalStudent:
         if self._greeter is not None and _says(shape):
             greeted = self._greeter.answer([text])
             opening, sure = greeted.labels[0], sure * float(greeted.confidence[0])
+            if not self._fits(opening, shape):
+                return Guess(None, sure, "this opening never stood before such an answer")
         if sure < self.threshold:
             return Guess(None, sure, f"sure to {sure:.3f}, {self.threshold:.3f} is asked for")
         if shape == OTHER:
@@ -161,6 +166,14 @@ class LocalStudent:
             return cls(state)
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptError(f"{str(path)!r} lacks {error}", hint="train it anew") from error
+
+    def _fits(self, opening: str, shape: str) -> bool:
+        return fits(self._partners, opening, shape)
+
+    @cached_property
+    def _partners(self) -> dict[str, list[str]]:
+        partners: dict[str, list[str]] = canonical.loads(self._state["partners"])
+        return partners
 
     @cached_property
     def _slots(self) -> dict[str, Any]:
@@ -203,6 +216,15 @@ class Lesson:
             rows, scenes, labels, [t.shape if t else "" for t in first], _learn_slots(taught)
         )
 
+    @cached_property
+    def partners(self) -> dict[str, list[str]]:
+        """The openings that stood before each shape."""
+        seen: dict[str, set[str]] = defaultdict(set)
+        for opening, label in zip(self.openings, self.labels, strict=True):
+            if opening:
+                seen[label].add(opening)
+        return {label: sorted(found) for label, found in seen.items()}
+
     def right(self, i: int, label: str) -> bool:
         """Say whether a label, put in place of row i's own, had led to the same answer."""
         if label == OTHER:
@@ -220,6 +242,11 @@ def made_of(
         return made
     first = make(opening, slots[opening], scene)
     return first and {**made, "content": f"{first['content']} {made['content']}"}
+
+
+def fits(partners: Mapping[str, Sequence[str]], opening: str, shape: str) -> bool:
+    """Say whether an opening may stand before a shape: others, and never this one, speak against it."""
+    return not opening or shape not in partners or opening in partners[shape]
 
 
 def _says(label: str) -> bool:

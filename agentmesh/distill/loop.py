@@ -36,6 +36,8 @@ class Held:
     agreement: float
     latency_ms: float
     worst: tuple[tuple[str, str, str], ...] = ()
+    curve: tuple[tuple[float, float], ...] = ()
+    """Shares answered and the agreement there, if the surest answers alone were given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ def distil(
     name: str = "student",
     policy: Policy | None = None,
     agreement: float = 0.95,
+    margin: float = 0.0,
     permission: str = "",
     threshold: float | None = REWORDED,
     frozen: Split | None = None,
@@ -72,6 +75,7 @@ def distil(
         name: of the student.
         policy: what is worth learning from.
         agreement: with the teacher, on the steps that the student answers.
+        margin: how much lower than its teacher's its success may be while it serves.
         permission: see `check_terms`.
         threshold: see `split`; None where the same request is made again and again.
         frozen: an earlier split, whose rows stay where they are.
@@ -137,6 +141,7 @@ def distil(
         measured={
             "success": found.agreement,
             "baseline": max(0.02, baseline),
+            "margin": margin,
             "answered": found.answered,
             "calls": found.calls,
             "latency_ms": found.latency_ms,
@@ -165,7 +170,24 @@ def measure(student: Student, traces: Sequence[Trace]) -> Held:
         agreement=1 - len(wrong) / len(made) if made else 0.0,
         latency_ms=1_000 * spent / len(traces),
         worst=tuple((t.asked, shown(t.answer), shown(g.answer or {})) for t, g in wrong[:10]),
+        curve=_curve(student, traces),
     )
+
+
+def _curve(student: Student, traces: Sequence[Trace]) -> tuple[tuple[float, float], ...]:
+    """Return the agreement by the share that is answered, from a few answers to all."""
+    gated = getattr(student, "threshold", None)
+    if gated is None or student.kind != "classifier":  # asking once more costs time or money
+        return ()
+    student.threshold = 0.0  # type: ignore[attr-defined]  # it was just found there
+    try:
+        guesses = [student.answer(trace.prompt, trace.tools) for trace in traces]
+    finally:
+        student.threshold = gated  # type: ignore[attr-defined]
+    pairs = sorted(zip(guesses, traces, strict=True), key=lambda pair: -pair[0].confidence)
+    right = [g.answer is not None and agree(t.answer, g.answer) for g, t in pairs]
+    counts = sorted({max(1, round(len(right) * i / 20)) for i in range(1, 21)})
+    return tuple((n / len(right), sum(right[:n]) / n) for n in counts)
 
 
 def shown(answer: dict[str, Any]) -> str:

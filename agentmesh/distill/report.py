@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from agentmesh.distill.evaluate import Comparison, Measure, Run
+from agentmesh.distill.plots import bars
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,8 +41,13 @@ def markdown(comparison: Comparison) -> str:
     return "\n".join(lines) + "\n"
 
 
-def page(comparison: Comparison) -> str:
-    """Return the comparison as a page of HTML that needs nothing else; intervals are drawn."""
+def page(comparison: Comparison, *, pictures: Sequence[str] = ()) -> str:
+    """Return the comparison as a page of HTML that needs nothing else; intervals are drawn.
+
+    Args:
+        comparison: what is told.
+        pictures: more of it, from `agentmesh.distill.plots`.
+    """
     rows = "".join(
         "<tr>"
         + "".join(f"<td>{html.escape(c)}</td>" for c in _cells(m))
@@ -67,8 +74,15 @@ def page(comparison: Comparison) -> str:
         "table{border-collapse:collapse}td,th{padding:.3em .7em;border-bottom:1px solid #ccc;"
         "text-align:right}td:first-child,th:first-child{text-align:left}</style>"
         f"<h1>{html.escape(_title(comparison))}</h1>{notes}"
-        f"<table><tr>{head}</tr>{rows}</table>{cases}</html>\n"
+        f"<table><tr>{head}</tr>{rows}</table>{''.join([*_bars(comparison), *pictures])}{cases}</html>\n"
     )
+
+
+def _bars(comparison: Comparison) -> Iterator[str]:
+    for measure in comparison.measures:
+        if measure.name == "dollars per solved task":
+            values = {"baseline": measure.baseline, "candidate": measure.candidate}
+            yield bars("Dollars per solved task", values)
 
 
 def _title(comparison: Comparison) -> str:

@@ -17,7 +17,7 @@ from agentmesh.distill.scene import Scene, Source, leaves, rank
 from agentmesh.distill.traces import Message
 
 _SLOT = re.compile(r"\{(\d+)\}")
-_OPENING = re.compile(r"([^.!?,:]{2,40}[,:!]) (?=\S)")
+_OPENING = re.compile(r"([^.!?,:]{2,24}(?:, \{0\})?[,:!]) (?=\S)")
 _WORDS = re.compile(r"\{\d+\}|[^{}]+|[{}]")
 _SOURCES = 4
 """Sources that a slot remembers."""

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from benchmarks.distill.data import DATA
 
-PARTS = ("promotion", "leaks", "stream", "actions", "intents")
+PARTS = ("loop", "promotion", "leaks", "stream", "actions", "intents")
 
 Rows = Iterable[Mapping[str, Any]]
 
@@ -24,6 +24,8 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the public data")
     parser.add_argument("--calls", type=int, default=100_000, help="calls of the part `stream`")
+    parser.add_argument("--requests", type=int, default=1_000, help="requests of the part `loop`")
+    parser.add_argument("--report", type=Path, help="write the report of the part `loop` here")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()
     for part in given.parts:
@@ -35,7 +37,11 @@ def main() -> None:
 
 
 def _run(part: str, given: argparse.Namespace) -> Iterator[tuple[str, Rows]]:
-    if part == "promotion":
+    if part == "loop":
+        from benchmarks.distill import loop
+
+        yield from loop.run(given.requests, given.report)
+    elif part == "promotion":
         yield from _promotion(given.data)
     elif part == "leaks":
         from benchmarks.distill import leaks
