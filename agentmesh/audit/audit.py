@@ -220,10 +220,18 @@ class Audit:
                 self._repeated += before
                 self._breaks.sent_again(log.model, round(before * totals.scale), where)
             if priced:
-                marked = _marked(plain, (head, end, upto))
-                own = plain[:upto], marked, points[:upto]
-                made = (at, step.output, kind.complexity, step.used, log.marked)
-                self._replay.step(Request(log.model, *own, *made))
+                request = Request(
+                    log.model,
+                    plain[:upto],
+                    _marked(plain, (head, end, upto)),
+                    points[:upto],
+                    at,
+                    step.output,
+                    kind.complexity,
+                    step.used,
+                    log.marked,
+                )
+                self._replay.step(request)
             else:
                 self._unpriced[name] += 1
             before, end = tokens, upto
