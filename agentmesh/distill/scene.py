@@ -31,8 +31,6 @@ _NAME_WORDS = 4
 
 class Source(NamedTuple):
     """Where a value stands: `fact`, `now` (the latest message), `said` (any), `result`, `fixed`.
-
-    A result that is written as text and is a number is a `number`, too: prices are sent so.
     `key` is the fact's name, the token's form and place, or the tool and the path in its result.
     """
 
@@ -121,8 +119,6 @@ def scene_of(messages: Sequence[Message]) -> Scene:
             name = names.get(message["tool_call_id"], "tool")
             for path, leaf in leaves(_value(text)):
                 values[Source("result", f"{name}/{path}")] = leaf
-                if isinstance(leaf, str) and "." in leaf and _NUMBER.fullmatch(leaf):
-                    values[Source("number", f"{name}/{path}")] = float(leaf)
     values.update(_tokens("now", asked))
     places: dict[str, list[Source]] = {}
     for source, value in values.items():
@@ -173,7 +169,7 @@ def _tokens(kind: str, text: str) -> Iterator[tuple[Source, Any]]:
         yield Source(kind, f"{shape}@-1"), token
 
 
-_ORDER = ("result", "number", "now", "fact", "said", "fixed")
+_ORDER = ("result", "now", "fact", "said", "fixed")
 
 
 def rank(source: Source) -> tuple[int, str]:

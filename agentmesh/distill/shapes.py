@@ -23,6 +23,10 @@ _SOURCES = 4
 """Sources that a slot remembers."""
 
 
+COMPUTED = "computed"
+"""The shape of calls with an amount that stands nowhere: who copies does not compute."""
+
+
 class Taken(NamedTuple):
     """An answer taken apart: its shape's name, and the values of its slots in order."""
 
@@ -45,6 +49,8 @@ def take(answer: Message, scene: Scene) -> Taken:
         found = sorted(leaves(arguments))
         copied = [(path, value) for path, value in found if path and scene.sources(value)]
         fixed = [[path, value] for path, value in found if path and not scene.sources(value)]
+        if any(isinstance(value, float) for _, value in fixed):
+            return Taken(COMPUTED, ())
         plan.append([call["function"]["name"], [path for path, _ in copied], fixed])
         values += [value for _, value in copied]
     said = str(answer.get("content") or "")
@@ -81,7 +87,7 @@ def _take_text(text: str, scene: Scene) -> Taken:
 
 def opening_of(taken: Taken) -> tuple[Taken, Taken] | None:
     """Return the first clause of a said answer and what follows it, or None where it has none."""
-    plan = canonical.loads(taken.shape)
+    plan = {} if taken.shape == COMPUTED else canonical.loads(taken.shape)
     match = _OPENING.match(plan.get("say", ""))
     if match is None:
         return None
@@ -189,4 +195,5 @@ def _listed(value: Any) -> Any:
 
 def usual(shapes: Iterable[str], least: int) -> set[str]:
     """Return the shapes that occur at least `least` times."""
-    return {shape for shape, n in Counter(shapes).items() if n >= least}
+    counts = Counter(shape for shape in shapes if shape != COMPUTED)
+    return {shape for shape, n in counts.items() if n >= least}

@@ -193,3 +193,13 @@ def test_what_a_served_student_reads_is_what_it_was_trained_on(desk):
         for model in ("student:desk", "foreign:desk"):
             shown = chat_messages(to_messages(m.rebuild("s1", call), model))
             assert scene_of(shown) == scene_of(trace.prompt)
+
+
+def test_an_amount_that_was_computed_is_not_imitated():
+    def call(amount):
+        function = {"name": "refund", "arguments": json.dumps({"amount": amount})}
+        return {"role": "assistant", "tool_calls": [{"id": "c", "function": function}]}
+
+    scene = scene_of([{"role": "user", "content": "refund W1, please"}])
+    assert take(call(49.9), scene).shape == "computed"
+    assert take(call(2), scene).shape != "computed"
