@@ -8,10 +8,11 @@ takes the slipping student back by itself. All money is the ledger's, of calls t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ MARGIN = 0.01
 
 APART_DAYS = 28
 """Each phase of the loop is so many days after the last one."""
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 VARIANTS = ("Women", "Men")
 _ASKED = ("Is the {} in stock?", "How much is the {}?", "Do you have the {}?")
@@ -300,7 +303,7 @@ class _School:
                     agent.memory.profile(user).set(key, value, source="developer")
             for inquiry in inquiries:
                 self.clock.now = inquiry.at + timedelta(days=days).total_seconds()
-                served.append(_handle(agent, desk, inquiry, name))
+                served.append(_handle(agent, desk, later(inquiry, days), name))
                 self._tell(name, 1)
                 if until is not None and until(Register(self.memory).get(STUDENT, 1)):
                     break
@@ -358,6 +361,16 @@ def shifted(shop: Shop, days: int) -> Shop:
         returns=tuple(moved(r, "created_on") for r in shop.returns),
         refunds=tuple(moved(r, "created_on") for r in shop.refunds),
     )
+
+
+def later(inquiry: Inquiry, days: int) -> Inquiry:
+    """Return a request whose solution names the dates of a shop that was shifted as well."""
+
+    def moved(words: str) -> str:
+        return _DATE.sub(lambda d: f"{date.fromisoformat(d[0]) + timedelta(days=days)}", words)
+
+    says = tuple(tuple(map(moved, group)) for group in inquiry.expect.says)
+    return replace(inquiry, expect=replace(inquiry.expect, says=says))
 
 
 def catalogue(shop: Shop) -> Shop:
