@@ -78,6 +78,9 @@ def test_what_is_heavy_is_loaded_when_it_is_used(statement: str, absent: set[str
     assert not loaded(statement) & absent
 
 
+FOUNDATION = ("errors", "canonical", "prompt", "stable")
+"""What every layer may import."""
+
 LAYERS = {
     "economy": {"economy"},
     "providers": {"providers", "economy"},
@@ -86,12 +89,12 @@ LAYERS = {
     "routing": {"routing", "providers", "economy"},
     "tools": {"tools"},
 }
-"""What each layer may import of ours, beside the foundation: errors, canonical, prompt."""
+"""What each layer may import of ours, beside the foundation."""
 
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_layers_import_only_downwards(layer: str) -> None:
-    allowed = {f"agentmesh.{name}" for name in (*LAYERS[layer], "errors", "canonical", "prompt")}
+    allowed = {f"agentmesh.{name}" for name in (*LAYERS[layer], *FOUNDATION)}
     for path in (ROOT / "agentmesh" / layer).rglob("*.py"):
         for line in path.read_text().splitlines():
             words = line.split()
