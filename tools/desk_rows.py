@@ -82,11 +82,16 @@ def day(value: object) -> date | None:
 
 
 def like(column: Column[Any], value: str) -> object:
-    """Return `value` as the column's own type, so that an index on it is used."""
+    """Return `value` as the column's own type, so that an index on it is used; None if it is none.
+
+    PostgreSQL compares nothing with a value of another type.
+    """
     try:
         return column.type.python_type(value)
-    except (NotImplementedError, TypeError, ValueError):
+    except NotImplementedError:
         return value
+    except (TypeError, ValueError):
+        return None
 
 
 def open_engine(database: str | Engine) -> Engine:
@@ -148,7 +153,9 @@ class Rows:
         if not user:
             raise ToolException("no verified customer in this conversation")
         customers = self.parts["customers"]
-        query = select(*customers.labels).where(customers["id"] == like(customers["id"], user))
+        query = select(*customers.labels).where(
+            customers["id"].in_([like(customers["id"], user)])  # in NULL is nobody
+        )
         row = db.execute(query).mappings().first()
         if row is None:
             raise ToolException("this conversation's customer has no account in the shop")
