@@ -1,9 +1,8 @@
 """Print the tools' measures: what they cost, and what gets past them.
 
-    python -m benchmarks.tools [overhead] [escapes] [injection] [kills] [--json] [--kills 200]
+    python -m benchmarks.tools [overhead] [escapes] [injection] [kills] [coding] [--json]
 
-All parts without a name. `python -m benchmarks.tools.coding` prints the bill of a long coding
-session. Overheads are measured in turn with what they are compared to, so that a busy machine slows
+All parts without a name; `coding` needs recorded steps, by --data. Overheads are measured in turn with what they are compared to, so that a busy machine slows
 all alike: medians, and beside them the tenth percentile, what it takes when nothing is in the way.
 """
 
@@ -30,7 +29,7 @@ from langgraph.prebuilt.tool_node import ToolCallRequest
 
 from agentmesh.tools import CallContext, Result, keyed, run_call, run_once, to_message, tool
 from agentmesh.tools.sandbox import Sandbox
-from benchmarks.tools import injection, kills
+from benchmarks.tools import coding, injection, kills
 
 HERE = Path(__file__).parents[2]
 TESTS = {
@@ -150,7 +149,7 @@ def escapes() -> dict[str, dict[str, int]]:
     return found
 
 
-PARTS = ("overhead", "escapes", "injection", "kills")
+PARTS = ("overhead", "escapes", "injection", "kills", "coding")
 
 
 def main() -> None:
@@ -161,6 +160,8 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=300, help="calls of each kind")
     parser.add_argument("--commands", type=int, default=60, help="commands of each kind")
     parser.add_argument("--kills", type=int, default=200, help="turns to kill")
+    parser.add_argument("--data", type=Path, default=coding.DATA, help="folder of recorded steps")
+    parser.add_argument("--steps", type=int, default=coding.STEPS, help="of the coding session")
     given = parser.parse_args()
     if unknown := sorted(set(given.parts) - set(PARTS)):
         parser.error(f"unknown part {unknown[0]!r}: {', '.join(PARTS)}")
@@ -177,6 +178,8 @@ def main() -> None:
         measured["injection"] = injection.measure()
     if "kills" in parts:
         measured["kills"] = kills.measure(given.kills)
+    if "coding" in parts:
+        measured["coding"] = coding.measure(given.data, given.steps)
     print(json.dumps(measured, indent=2) if given.json else _table(measured))
 
 
@@ -196,6 +199,8 @@ def _table(measured: dict[str, Any]) -> str:
         f"{row['unfinished']} unfinished, {row['unknown_reported']} reported as unknown"
         for row in measured.get("kills", ())
     ]
+    if "coding" in measured:
+        rows += coding.lines(measured["coding"])
     return "\n".join(rows)
 
 

@@ -1,6 +1,6 @@
 """A coding session of 150 steps from recorded SWE-bench runs: its input bill, ours and LangChain's.
 
-    python -m benchmarks.tools.coding [--data ../shared/data/routing] [--steps 150] [--json]
+    python -m benchmarks.tools coding [--data ../shared/data/routing] [--steps 150] [--json]
 
 An engineer gives one issue after another in one session; the model's words and commands and the
 shell's output are the recorded ones, and the emulator bills every request. LangChain's agent has
@@ -11,7 +11,6 @@ here, in either agent (ours can read all of it again with `recall`).
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import sys
@@ -35,6 +34,8 @@ from agentmesh.tools.handles import Handles
 
 MODEL = "claude-opus-5-5"
 DATA = Path("../shared/data/routing")
+"""Where the recorded steps are, unless another folder is named."""
+
 STEPS = 150
 TARGET = 0.5
 STEP_S = 8.0
@@ -280,32 +281,34 @@ def missing() -> list[str]:
     return [name for name in PACKAGES if importlib.util.find_spec(name) is None]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="benchmarks.tools.coding", description=__doc__)
-    parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    chosen = parser.parse_args()
-    given = tasks(chosen.data, chosen.steps)
+def measure(data: Path, steps: int) -> dict[str, Any]:
+    """Return what the session costs each agent, and ours over each other one."""
+    given = tasks(data, steps)
     found = list(runs(given))
-    ratios = {run.name: found[0].input_micro / run.input_micro for run in found[1:]}
-    if chosen.json:
-        rows = [run._asdict() for run in found]
-        print(json.dumps({"runs": rows, "ours_over": ratios, "target": TARGET}, indent=2))
-        return 0
-    print(f"{chosen.steps} steps, {len(given)} issues, {MODEL} as the emulator bills it")
-    print(f"{'agent':44} {'calls':>6} {'input':>8} {'read':>7} {'input bill':>11}")
-    for run in found:
-        print(
-            f"{run.name:44} {run.calls:6} {run.tokens / 1e6:7.2f}M {run.read:7.1%}"
-            f" ${run.input_micro / 1e6:10.3f}  {run.detail}"
-        )
-    for name, ratio in ratios.items():
-        print(f"ours over {name}: {ratio:.3f} (target beside LangChain: at most {TARGET})")
-    if lacking := missing():
-        print(f"without {', '.join(lacking)}: pip install langchain langchain-anthropic")
-    return 0
+    return {
+        "steps": steps,
+        "issues": len(given),
+        "runs": [run._asdict() for run in found],
+        "ours_over": {run.name: found[0].input_micro / run.input_micro for run in found[1:]},
+        "target": TARGET,
+        "missing": missing(),
+    }
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def lines(measured: dict[str, Any]) -> list[str]:
+    """Return the figures as a table."""
+    steps, issues = measured["steps"], measured["issues"]
+    rows = [
+        f"a coding session, {steps} recorded steps, {issues} issues, {MODEL} as the emulator bills it",
+        f"  {'agent':44} {'calls':>6} {'input':>8} {'read':>7} {'input bill':>11}",
+    ]
+    rows += [
+        f"  {run['name']:44} {run['calls']:6} {run['tokens'] / 1e6:7.2f}M {run['read']:7.1%}"
+        f" ${run['input_micro'] / 1e6:10.3f}  {run['detail']}"
+        for run in measured["runs"]
+    ]
+    rows += [f"  ours over {name}: {ratio:.3f}" for name, ratio in measured["ours_over"].items()]
+    rows.append(f"  target beside LangChain with context editing: at most {measured['target']}")
+    if measured["missing"]:
+        rows.append("  without its packages: pip install langchain langchain-anthropic")
+    return rows
