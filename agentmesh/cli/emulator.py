@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 from importlib import import_module
@@ -55,6 +56,8 @@ def emulator(
 
 
 def _serve(url: str, openai_url: str) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores the first
+        signal.signal(number, signal.default_int_handler)
     out = sys.stdout
     out.write(f"Anthropic API at {url} · OpenAI APIs at {openai_url} · Ctrl-C stops\n")
     out.flush()

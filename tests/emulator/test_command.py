@@ -34,15 +34,15 @@ def ask(line, words="Hello?"):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "says", "number"),
     [
-        ((), "Hello?"),
-        (("--echo",), "Hello?"),
-        (("--recording", "talk.jsonl"), "Good day."),
-        (("--brain", "mine:answer"), "mine"),
+        ((), "Hello?", signal.SIGINT),
+        (("--echo",), "Hello?", signal.SIGTERM),
+        (("--recording", "talk.jsonl"), "Good day.", signal.SIGINT),
+        (("--brain", "mine:answer"), "mine", signal.SIGINT),
     ],
 )
-def test_serves_until_it_is_interrupted(tmp_path, arguments, says):
+def test_serves_until_it_is_interrupted(tmp_path, arguments, says, number):
     (tmp_path / "talk.jsonl").write_text(json.dumps({"id": "t", "messages": TALK}) + "\n\n")
     (tmp_path / "mine.py").write_text(
         "from agentmesh.emulator import Answer\ndef answer(request):\n    return Answer('mine')\n"
@@ -52,7 +52,7 @@ def test_serves_until_it_is_interrupted(tmp_path, arguments, says):
         assert line.startswith("Anthropic API at http://127.0.0.1:")
         assert "OpenAI APIs at" in line
         assert ask(line) == says
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, errors = process.communicate(timeout=20)
     assert (process.returncode, errors) == (0, "")
     assert out.strip().startswith("1 requests, $0.00")
