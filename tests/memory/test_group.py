@@ -123,6 +123,7 @@ def test_an_interrupted_leader_stops_nobody_else(database: Database) -> None:
 def test_an_interrupted_waiter_leaves_the_queue(database: Database) -> None:
     """Ctrl-C in the main thread while it waits: its write is not made, and the rest go on."""
     held = _Held(database)
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
 
     def interrupt() -> None:
         _queued(database, 1)
@@ -136,6 +137,7 @@ def test_an_interrupted_waiter_leaves_the_queue(database: Database) -> None:
         _queued(database, 1)
         held.release()
         after.result(10)
+    signal.signal(signal.SIGINT, usual)
     assert rows(database) == ["leader", "after"]
 
 
