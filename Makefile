@@ -23,7 +23,6 @@ check: .venv/developed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n auto -q
 
 format: .venv/developed
 	$(BIN)/ruff format .
