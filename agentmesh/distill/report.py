@@ -62,7 +62,7 @@ def page(comparison: Comparison, *, pictures: Sequence[str] = ()) -> str:
     head = "".join(f"<th>{name}</th>" for name in (*_HEAD, "worse | better"))
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in _notes(comparison))
     cases = (
-        f"<h2>Worst cases</h2><table><tr><th>task</th><th>baseline</th><th>candidate</th></tr>"
+        f"<h2>Worst cases</h2><table class='cases'><tr><th>task</th><th>baseline</th><th>candidate</th></tr>"
         f"{worst}</table>"
         if worst
         else ""
@@ -72,7 +72,7 @@ def page(comparison: Comparison, *, pictures: Sequence[str] = ()) -> str:
         f"<title>{html.escape(_title(comparison))}</title>"
         "<style>body{font:15px system-ui;margin:2em;max-width:60em}"
         "table{border-collapse:collapse}td,th{padding:.3em .7em;border-bottom:1px solid #ccc;"
-        "text-align:right}td:first-child,th:first-child{text-align:left}</style>"
+        "text-align:right}td:first-child,th:first-child,.cases td,.cases th{text-align:left}</style>"
         f"<h1>{html.escape(_title(comparison))}</h1>{notes}"
         f"<table><tr>{head}</tr>{rows}</table>{''.join([*_bars(comparison), *pictures])}{cases}</html>\n"
     )
