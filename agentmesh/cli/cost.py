@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agentmesh.cli.database import opened
 from agentmesh.cli.output import console, dollars, print_json, table
 from agentmesh.errors import ConfigError
 
@@ -44,8 +45,7 @@ def cost(
     for key in keys:
         if key not in KEYS:
             raise ConfigError(f"--by {key!r} is no key", hint=f"one of {', '.join(KEYS)}")
-    memory = _open(database, tenant)
-    try:
+    with opened(database, tenant) as memory:
         report = add_up(
             memory,
             prices=PriceBook.from_file(prices) if prices else None,
@@ -53,27 +53,12 @@ def cost(
             last=misses,
             calls=memory.ledger.calls(session=session, user=user),
         )
-    finally:
-        memory.close()
     if html is not None:
         _write(html, report)
     if as_json:
         print_json(report.as_dict())
     else:
         _print(report, keys, html)
-
-
-def _open(database: str, tenant: str) -> Any:
-    from agentmesh.memory import Memory
-
-    if "://" in database:
-        return Memory(database, tenant=tenant)
-    path = Path(database)
-    if not path.is_file():
-        raise ConfigError(
-            f"there is no database {database!r}", hint="give a SQLite file or a database's URL"
-        )
-    return Memory(f"sqlite:///{path}", tenant=tenant)
 
 
 def _write(path: Path, report: Accounts) -> None:

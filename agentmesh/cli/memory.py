@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agentmesh.cli.database import opened
 from agentmesh.cli.output import console, print_json, table
 from agentmesh.errors import ConfigError, InputError
 
@@ -37,7 +36,7 @@ def show(
 ) -> None:
     """List the sessions, or show what one session's models were shown."""
     rows: list[dict[str, Any]]
-    with _opened(database, tenant) as memory:
+    with opened(database, tenant) as memory:
         if session is None:
             rows = [
                 {"session": n, "entries": len(memory.history(n))} for n in memory.sessions(user)
@@ -76,7 +75,7 @@ def items(
     if len(named) != 1:
         raise ConfigError("show one bucket at a time", hint="give --profile, --task or --org")
     kind, owner = named[0]
-    with _opened(database, tenant) as memory:
+    with opened(database, tenant) as memory:
         bucket: Bucket = getattr(memory, kind)(owner)
         held = bucket.items()
     if as_json:
@@ -111,7 +110,7 @@ def pending(
     if accept is not None and reject is not None:
         raise ConfigError("decide on one item at a time", hint="give --accept or --reject")
     chosen = accept if accept is not None else reject
-    with _opened(database, tenant) as memory:
+    with opened(database, tenant) as memory:
         if session is not None:
             rows = _proposed(memory, session, chosen, accept=accept is not None)
         else:
@@ -154,7 +153,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check every log against its hashes, and rebuild every prompt that was ever sent."""
-    with _opened(database, tenant) as memory:
+    with opened(database, tenant) as memory:
         checked = memory.verify(session)
     if as_json:
         print_json(asdict(checked))
@@ -173,7 +172,7 @@ def export(
     tenant: Tenant = "default",
 ) -> None:
     """Write everything that is known of a user, as JSON."""
-    with _opened(database, tenant) as memory:
+    with opened(database, tenant) as memory:
         known = memory.export(user)
     if out is None:
         print_json(known)
@@ -206,7 +205,7 @@ def erase(
     if not yes:
         what = user or session or (f"tenant {tenant}" if whole else f"all unused for {older} days")
         typer.confirm(f"Erase {what!r} for good?", abort=True, err=True)
-    with _opened(database, tenant) as memory:
+    with opened(database, tenant) as memory:
         if older is not None:
             receipt = memory.retain(older)
         else:
@@ -230,30 +229,12 @@ def import_(
     from agentmesh.memory.imports import read_chats
 
     read = read_chats(chats, user=user)
-    with _opened(database, tenant, new=True) as memory:
+    with opened(database, tenant, new=True) as memory:
         made = memory.import_chats(read)
     if as_json:
         print_json(made)
     else:
         console().print(f"{len(made):,} sessions were imported.")
-
-
-@contextmanager
-def _opened(database: str, tenant: str, *, new: bool = False) -> Iterator[Memory]:
-    """Open a memory; a file that is not there is made only where that is meant."""
-    from agentmesh.memory import Memory
-
-    if "://" not in database:
-        if not new and not Path(database).is_file():
-            raise InputError(
-                f"there is no database {database!r}", hint="give a SQLite file or a database's URL"
-            )
-        database = f"sqlite:///{database}"
-    memory = Memory(database, tenant=tenant)
-    try:
-        yield memory
-    finally:
-        memory.close()
 
 
 def _short(blocks: list[dict[str, Any]]) -> str:

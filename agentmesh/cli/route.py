@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agentmesh.cli.database import opened
 from agentmesh.cli.output import console, print_json, table
-from agentmesh.cli.routers import opened, register
+from agentmesh.cli.routers import register
 from agentmesh.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agentmesh.cli.database import opened
 from agentmesh.cli.output import console, print_json
 from agentmesh.cli.routers_shown import (
     run_told,
@@ -219,24 +218,6 @@ def learn(
     console().print(f"{what}: {run.reason} ({run.labels} labels)")
     if run.drift is not None and run.drift.alarm:
         console().print(f"drift: {run.drift.reason}; the contract of the version before is void")
-
-
-@contextmanager
-def opened(database: str, tenant: str) -> Iterator[Memory]:
-    """Open a database that is there."""
-    from agentmesh.memory import Memory
-
-    if "://" not in database:
-        if not Path(database).is_file():
-            raise InputError(
-                f"there is no database {database!r}", hint="give a SQLite file or a database's URL"
-            )
-        database = f"sqlite:///{database}"
-    memory = Memory(database, tenant=tenant)
-    try:
-        yield memory
-    finally:
-        memory.close()
 
 
 def _named(memory: Memory, name: str, router: str) -> Router:
