@@ -59,11 +59,13 @@ _REFUSAL_CHARS = 400
 
 
 def stop(draft: Draft, context: CheckContext) -> str | None:
-    """Refuse what the token limit cut inside a tool call, and what the model refused to do."""
+    """Refuse what the token limit cut, a call or an answer, and what the model refused to do."""
     if draft.stop == "refusal":
         return "the model refused"
     if draft.stop == "length" and draft.calls:
         return f"the token limit cut the call of {draft.calls[-1].name!r}"
+    if draft.stop == "length":
+        return "the token limit (the tier's max_tokens) cut the answer: say it in fewer words"
     return None
 
 

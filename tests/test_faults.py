@@ -1,4 +1,4 @@
-"""Twenty faults on each of three vendor APIs, through a whole agent: real SDKs over loopback."""
+"""Twenty-one faults on each of three vendor APIs, through a whole agent: real SDKs over loopback."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ FAULTS: dict[str, Answer] = {
     "tool call cut inside its arguments": Answer(
         "", [("refund", '{"order": "W1", "ce')], stop="length"
     ),
+    "answer cut at the token limit": Answer(TEXT, stop="length"),
     "tool call cut after an argument": Answer("", [("refund", {"order": "W1"})], stop="length"),
     "unknown tool": Answer("", [("pay", {"order": "W1"})]),
     "arguments of the wrong type": Answer("", [("refund", {"order": "W1", "cents": "ten"})]),
@@ -174,3 +175,20 @@ def test_what_passes_is_cured_by_waiting_as_long_as_the_vendor_asks(api: str) ->
     assert (reply.text, len(sent)) == (GOOD, 2)
     assert sent[1] - sent[0] >= 0.3
     assert [call.outcome for call in reply.steps] == ["error:rate_limit", "ok"]
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_an_answer_that_is_cut_everywhere_is_asked_for_in_fewer_words(api: str) -> None:
+    asked: list[str] = []
+
+    def long_winded(request: Request) -> Answer:
+        asked.append(request.model)
+        told = "say it in fewer words" in str(request.raw)
+        return Answer(GOOD) if told else Answer(TEXT, stop="length")
+
+    with emulator(long_winded) as server:
+        reply = Desk(api, server).agent.invoke("Please refund my order W1.", session="s1")
+    small, large = (name.split(":")[1] for name in APIS[api])
+    assert (reply.text, asked) == (GOOD, [small, large, large])
+    assert [call.outcome for call in reply.steps] == ["check:stop", "check:stop", "ok"]
+    assert [m.text for m in reply.messages if m.type == "ai"] == [GOOD]

@@ -39,7 +39,7 @@ def call(name="refund", arguments='{"order_id": "W1"}'):
         Draft("It is on its way."),
         Draft("", call(), "tools"),
         Draft("", call("loose", '{"anything": 1}'), "tools"),
-        Draft("A long answer that was cut", (), "length"),
+        Draft("Nobody says why it ended.", (), "unknown"),
     ],
 )
 def test_lets_a_sound_draft_pass(draft):
@@ -50,6 +50,8 @@ def test_lets_a_sound_draft_pass(draft):
     ("draft", "check", "reason"),
     [
         (Draft("", call(arguments='{"order_'), "length"), "stop", "token limit"),
+        (Draft("A long answer that was", (), "length"), "stop", "token limit (the tier's max"),
+        (Draft("", (), "length"), "stop", "cut the answer"),
         (Draft("I can't", (), "refusal"), "stop", "refused"),
         (Draft(" \n"), "not_empty", "empty"),
         (Draft("", call("teleport")), "known_tool", "'teleport'"),
