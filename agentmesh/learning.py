@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from agentmesh.act import Act
     from agentmesh.memory import Bucket, Item, Memory, Turn
-    from agentmesh.memory.buckets import Source
+    from agentmesh.memory.items import Source
     from agentmesh.memory.sessions import Record
     from agentmesh.parts import Parts
     from agentmesh.state import State

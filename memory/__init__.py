@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from agentmesh.memory.buckets import Bucket, Item
+from agentmesh.memory.buckets import Bucket
 from agentmesh.memory.erasure import Receipt
 from agentmesh.memory.history import History, Verified
+from agentmesh.memory.items import Item
 from agentmesh.memory.ledger import Call, Ledger
 from agentmesh.memory.memory import Memory
 from agentmesh.memory.promotion import Claim, Promotion

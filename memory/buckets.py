@@ -7,17 +7,18 @@ prompt has shown already, and is what compare-and-set compares.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
-from sqlalchemy import Connection, and_, bindparam, insert, literal_column, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, insert, literal_column, select, update
 
 from agentmesh import canonical
 from agentmesh.economy.tokens import count
 from agentmesh.errors import ConflictError, InputError
 from agentmesh.memory import tombstones
 from agentmesh.memory.database import insert_once
+from agentmesh.memory.items import TRUST, Item, Kind, Source, Trust, item_of
 from agentmesh.memory.promotion import Claim, Promotion, Verdict, judge
 from agentmesh.memory.statements import Statement
 from agentmesh.memory.tables import bucket_items, buckets
@@ -26,21 +27,6 @@ from agentmesh.stable import stable_value
 
 if TYPE_CHECKING:
     from agentmesh.memory.database import Database
-
-Kind = Literal["org", "profile", "task"]
-KINDS: tuple[Kind, ...] = ("org", "profile", "task")
-
-Source = Literal["developer", "user", "agent", "tool", "import"]
-Trust = Literal["trusted", "user", "untrusted"]
-
-TRUST: dict[str, Trust] = {
-    "developer": "trusted",
-    "user": "user",
-    "agent": "user",
-    "tool": "untrusted",
-    "import": "untrusted",
-}
-"""The trust that an item has by its source, unless the caller says otherwise."""
 
 LIMITS: dict[Kind, int] = {"org": 4_000, "profile": 2_000, "task": 4_000}
 """Tokens that a bucket may hold."""
@@ -51,44 +37,6 @@ ASIDE = "?"
 _KEY = re.compile(r"\w[\w.\-]{0,127}")
 _AUTHOR_CHARS = 256
 _ATTEMPTS = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One version of one fact; `value` is JSON, `revision` the edit that wrote it.
-
-    A `pending` one holds only once a person has agreed to it, see `Bucket.decide`.
-    """
-
-    key: str
-    value: Any
-    revision: int
-    source: str
-    author: str
-    trust: str
-    valid_from: float
-    removed: bool = False
-    superseded_by: int | None = None
-    tokens: int = 0
-    pending: bool = False
-
-    def line(self) -> str:
-        """Return the item as a prompt shows it: one line that can close no delimiter."""
-        if self.removed:
-            return f"{self.key}: (removed)"
-        mark = "" if self.trust == "trusted" else f" [{_MARK[self.trust]}]"
-        return f"{self.key}: {escape(canonical.dumps(self.value))}{mark}"
-
-
-_MARK = {"user": "said by the user", "untrusted": "unverified"}
-
-
-_ESCAPED = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>\x85\u2028\u2029"})
-
-
-def escape(text: str) -> str:
-    """Return JSON text that can close no tag and begin no new line, by JSON's own escapes."""
-    return text.translate(_ESCAPED)
 
 
 # Statements are built once: putting one together costs more than SQLite takes to run it.
@@ -229,7 +177,7 @@ class Bucket:
         """
         if source not in TRUST:
             raise InputError(f"unknown source {source!r}", hint=f"one of {', '.join(TRUST)}")
-        if trust is not None and trust not in _MARK and trust != "trusted":
+        if trust is not None and trust not in get_args(Trust):
             raise InputError(f"unknown trust {trust!r}", hint="trusted, user or untrusted")
         if value is None:
             raise InputError(f"{key!r} cannot be None", hint="use delete() to remove an item")
@@ -323,7 +271,7 @@ class Bucket:
         mine = self._mine()
         _LOCK.first(connection, mine)
         row = _ITEM.first(connection, {**mine, "of_key": key})
-        held = _item(row) if row else None
+        held = item_of(row) if row else None
         draft = self._changed(key, held, change, source)
         if self._judged(draft.item) != "stored":
             raise self._refused(draft.item)
@@ -388,7 +336,7 @@ class Bucket:
 
     def _select(self, statement: Statement, **values: Any) -> list[Item]:
         given = {**self._mine(), **values}
-        return self._database.read(lambda c: [_item(row) for row in statement.all(c, given)])
+        return self._database.read(lambda c: [item_of(row) for row in statement.all(c, given)])
 
     def _mine(self) -> dict[str, str]:
         return {"of_tenant": self._tenant, "of_kind": self._kind, "of_owner": self._owner}
@@ -493,73 +441,3 @@ def _check_key(key: str) -> None:
         raise InputError(
             f"{key!r:.80} is not a key", hint="letters, digits, '_', '.' and '-', at most 128"
         )
-
-
-def _item(row: Any) -> Item:
-    return Item(
-        key=row.key,
-        value=None if row.value is None else canonical.loads(row.value),
-        revision=row.revision,
-        source=row.source,
-        author=row.author,
-        trust=row.trust,
-        valid_from=row.valid_from,
-        removed=row.value is None,
-        superseded_by=row.superseded_by,
-        tokens=row.tokens,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What holds in the buckets that a session sees, or what changed since it last looked."""
-
-    items: dict[Kind, tuple[Item, ...]]
-    seen: dict[Kind, int]
-
-
-_NEWER = Statement(
-    select(buckets.c.kind, bucket_items)
-    .join(bucket_items, bucket_items.c.bucket_id == buckets.c.id)
-    .where(
-        buckets.c.tenant == bindparam("tenant"),
-        bucket_items.c.superseded_by.is_(None),
-        or_(
-            *(
-                and_(
-                    buckets.c.kind == literal_column(f"'{kind}'"),
-                    buckets.c.owner == bindparam(kind),
-                    bucket_items.c.revision > bindparam(f"{kind}_since"),
-                )
-                for kind in KINDS
-            )
-        ),
-    )
-    .order_by(bucket_items.c.key)
-)
-
-
-def facts(
-    connection: Connection, tenant: str, owners: dict[Kind, str], since: dict[Kind, int] | None
-) -> Facts:
-    """Return what holds now (`since` None), or the newest version of all that changed since.
-
-    One query: it costs the same however long the buckets' history is.
-    """
-    told = since or {}
-    values: dict[str, Any] = {"tenant": tenant}
-    for kind in KINDS:
-        values |= {kind: owners.get(kind, ""), f"{kind}_since": told.get(kind, 0)}
-    rows = _NEWER.all(connection, values)
-    found: dict[Kind, tuple[Item, ...]] = {}
-    seen: dict[Kind, int] = dict(since or {})
-    for kind in owners:
-        current = [_item(row) for row in rows if row.kind == kind]
-        seen[kind] = max([seen.get(kind, 0), *(item.revision for item in current)])
-        found[kind] = tuple(item for item in current if since is not None or not item.removed)
-    return Facts(found, seen)
-
-
-def lines(items: Iterable[Item]) -> str:
-    """Return items as prompt lines, sorted by key."""
-    return "\n".join(item.line() for item in sorted(items, key=lambda item: item.key))

@@ -12,7 +12,8 @@ from functools import cached_property
 
 from agentmesh import canonical
 from agentmesh.economy.tokens import count
-from agentmesh.memory.buckets import KINDS, Facts, Kind, lines
+from agentmesh.memory.facts import Facts
+from agentmesh.memory.items import KINDS, Kind, lines
 from agentmesh.prompt import Segment, ToolSpec
 
 _TITLES: dict[Kind, str] = {

@@ -14,11 +14,12 @@ from sqlalchemy import Connection, select
 from agentmesh import canonical
 from agentmesh.errors import BusyError, ConfigError, InputError
 from agentmesh.memory import erasure, schema, sessions, tables, tombstones
-from agentmesh.memory.buckets import LIMITS, Bucket, Kind
+from agentmesh.memory.buckets import LIMITS, Bucket
 from agentmesh.memory.database import Database
 from agentmesh.memory.erasure import Receipt
 from agentmesh.memory.export import export
 from agentmesh.memory.history import History, Verified, rebuild, verify
+from agentmesh.memory.items import Kind
 from agentmesh.memory.ledger import Call, Ledger
 from agentmesh.memory.promotion import Promotion, check_promotion
 from agentmesh.memory.rhythm import Rhythm, load_times

@@ -32,8 +32,9 @@ from langgraph.store.base import (
 from sqlalchemy import select
 
 from agentmesh.errors import InputError
-from agentmesh.memory import buckets as bucket_module
-from agentmesh.memory.buckets import KINDS, Bucket, Source
+from agentmesh.memory import items
+from agentmesh.memory.buckets import Bucket
+from agentmesh.memory.items import KINDS, Source
 from agentmesh.memory.memory import Memory
 from agentmesh.memory.tables import bucket_items, buckets
 from agentmesh.memory.twins import run
@@ -153,7 +154,7 @@ def _inner(value: Mapping[str, Any]) -> Any:
     return dict(value)
 
 
-def _item(namespace: Namespace, held: bucket_module.Item) -> Item:
+def _item(namespace: Namespace, held: items.Item) -> Item:
     at = datetime.fromtimestamp(held.valid_from, UTC)
     value = held.value if isinstance(held.value, dict) else {"value": held.value}
     return Item(value=value, key=held.key, namespace=namespace, created_at=at, updated_at=at)

@@ -18,7 +18,6 @@ from agentmesh.economy.semantics import semantics
 from agentmesh.economy.tokens import count
 from agentmesh.errors import ConfigError, CorruptError, InputError, StoreError
 from agentmesh.memory import ledger, sessions
-from agentmesh.memory.buckets import Kind, facts
 from agentmesh.memory.database import insert_once
 from agentmesh.memory.epochs import (
     Epoch,
@@ -29,6 +28,8 @@ from agentmesh.memory.epochs import (
     shared_layers,
     tools_text,
 )
+from agentmesh.memory.facts import facts
+from agentmesh.memory.items import Kind
 from agentmesh.memory.ledger import Call
 from agentmesh.memory.render import marks_text, prompt_sha, render
 from agentmesh.memory.rhythm import remember

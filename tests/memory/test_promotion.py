@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from agentmesh.errors import ConfigError, ConflictError, InputError
 from agentmesh.memory import Claim, Memory
-from agentmesh.memory.buckets import Facts
 from agentmesh.memory.conformance import say
 from agentmesh.memory.epochs import bucket_segments, digest_segment, note_text
+from agentmesh.memory.facts import Facts
 from agentmesh.memory.render import prefix_text
 
 UNTRUSTED: list[dict[str, Any]] = [
