@@ -6,18 +6,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agentmesh.agent import Agent, Part
+    from agentmesh.agent import Agent
     from agentmesh.budgets import Budget
     from agentmesh.economy.prices import Price
     from agentmesh.errors import AgentmeshError
     from agentmesh.reply import Reply
+    from agentmesh.streaming import Part
     from agentmesh.tiers import Tier
 
 _HOME = {
     "Agent": "agentmesh.agent",
     "AgentmeshError": "agentmesh.errors",
     "Budget": "agentmesh.budgets",
-    "Part": "agentmesh.agent",
+    "Part": "agentmesh.streaming",
     "Price": "agentmesh.economy.prices",
     "Reply": "agentmesh.reply",
     "Tier": "agentmesh.tiers",

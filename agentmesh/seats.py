@@ -40,12 +40,7 @@ class Seats:
     """The seats of one agent, by tier."""
 
     def __init__(self, tiers: Sequence[Tier]) -> None:
-        self._seats: dict[str, Seat] = {
-            tier.name: seat
-            for tier in tiers
-            if not isinstance(tier.model, str)
-            and (seat := getattr(tier.model, "seat", None)) is not None
-        }
+        self._seats = seats_of(tiers)
         self._runs: dict[tuple[str, int, str], _Run] = {}
 
     def facts(self, turn: Turn, facts: TierFacts) -> TierFacts:
@@ -101,6 +96,18 @@ class Seats:
             if run is not None and seat.evidence == "turns":
                 good = run.good and status == "done" and not failed
                 seat.observe(run.version, float(good))
+
+
+def seats_of(tiers: Sequence[Tier]) -> dict[str, Seat]:
+    """Return the seats among tiers, by the tier's name."""
+    found = {tier.name: getattr(tier.model, "seat", None) for tier in tiers}
+    return {name: seat for name, seat in found.items() if seat is not None}
+
+
+def close_seats(tiers: Sequence[Tier]) -> None:
+    """Finish what waits for the students in the shadow."""
+    for seat in seats_of(tiers).values():
+        seat.close()
 
 
 def asking(tier: Tier, turn: Turn, model: Runnable[Any, Any]) -> Runnable[Any, Any]:

@@ -147,10 +147,11 @@ def _agent(found: Sequence[Tier], shop: Shop, folder: Path) -> Iterator[Agent]:
     path = folder / "shop.db"
     url = f"sqlite:///{path}" if path.exists() else write(shop, path)
     now = datetime.combine(TODAY, time(16), UTC)
-    with closing(open_desk(url, clock=lambda: now)) as desk:
-        agent = support_agent(desk, found, memory=f"sqlite:///{folder / 'memory.db'}")
-        with closing(agent.memory):
-            yield agent
+    with (
+        closing(open_desk(url, clock=lambda: now)) as desk,
+        support_agent(desk, found, memory=f"sqlite:///{folder / 'memory.db'}") as agent,
+    ):
+        yield agent
 
 
 def _customer(shop: Shop, wanted: str | None) -> str:

@@ -307,9 +307,6 @@ class _School:
                 self._tell(name, 1)
                 if until is not None and until(Register(self.memory).get(STUDENT, 1)):
                     break
-            for tier in agent._parts.tiers:  # its own example
-                if seat := getattr(tier.model, "seat", None):
-                    seat.close()
         phase = Phase(name, tuple(served))
         self.phases.append(phase)
         return phase
@@ -323,8 +320,11 @@ class _School:
             Tier("student", f"student:{STUDENT}", extra={"canary": 0.5, "evidence": "feedback"}),
             Tier("flagship", FLAGSHIP, base_url=self.server.url, api_key="emulator"),
         ]
-        with closing(open_desk(url, clock=self.clock.date)) as desk:
-            yield support_agent(desk, tiers, memory=self.memory, router=gate()), desk
+        with (
+            closing(open_desk(url, clock=self.clock.date)) as desk,
+            support_agent(desk, tiers, memory=self.memory, router=gate()) as agent,
+        ):
+            yield agent, desk
 
     def _tell(self, name: str, done: int = 0) -> None:
         self.done += done
