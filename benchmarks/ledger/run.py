@@ -167,13 +167,15 @@ def compare(calls: int, *, seed: int = 1, workers: int = 4, database: Path | Non
     memory = Memory(f"sqlite:///{database}" if database else "sqlite://")
     with Emulator(Brain(seed), prices=book) as server:
 
-        def work(number: int) -> None:
-            worker = Worker(number, seed, server, memory)
+        # Agents are made by one thread: schema libraries change the process's warning filters.
+        crew = [Worker(number, seed, server, memory) for number in range(workers)]
+
+        def work(worker: Worker) -> None:
             while len(server.bills) < calls:
                 worker.turn()
 
         with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(work, range(workers)))
+            list(pool.map(work, crew))
         bills = list(server.bills)
     return _compared(memory.ledger.calls(), bills)
 
