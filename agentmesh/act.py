@@ -19,18 +19,20 @@ from agentmesh.providers import stop_of, to_blocks, usage_of
 from agentmesh.routing import (
     CheckContext,
     Draft,
-    DraftCall,
     Failure,
     Step,
     StepLimits,
     TierFacts,
     run_checks,
 )
-from agentmesh.routing.drafts import Ask, past_calls
+from agentmesh.routing.drafts import Ask, drafted, past_calls, shown_text
 from agentmesh.seats import Seats
 from agentmesh.standing import Standings
 from agentmesh.state import State, failures_of, with_failure
 from agentmesh.tiers import Tier
+
+KEPT_CHARS = 8_000
+"""Of a refused draft's text, and of each of its calls, that the ledger keeps."""
 
 
 class Act:
@@ -126,7 +128,8 @@ class Act:
         cost = self._calls.cost(outcome) or 0
         if failure:
             self.standings.refused(outcome, failure, cost)
-            self._calls.bill(outcome, f"check:{failure.check}", failure.reason)
+            kept = _with_draft(outcome, blocks)
+            self._calls.bill(kept, f"check:{failure.check}", failure.reason)
             return self._refused(outcome, failure)
         outcome = self.standings.accepted(outcome, cost, usage_of(message).output)
         self._calls.bill(outcome, "ok")
@@ -145,12 +148,10 @@ class Act:
 
     def _context(self, outcome: Outcome) -> CheckContext:
         state, turn = outcome.job.state, outcome.job.turn
-        parts = [segment.text for segment in turn.epoch.segments]
-        parts += [str(b.get("text", "")) for e in turn.view.shown for b in e.blocks]
         said = [b for r in turn.records if r.kind in ("assistant", "tool") for b in r.entry.blocks]
         return CheckContext(
             tools=self._parts.tool_facts,
-            seen="\n".join([*parts, outcome.job.tail]),
+            seen=shown_text(turn.epoch.segments, turn.view.shown, outcome.job.tail),
             tier=state["tier"],
             step=step_of(state, turn, self._parts),
             past=past_calls(said),
@@ -214,13 +215,20 @@ def _route(state: State) -> dict[str, Any]:
 
 
 def _draft(blocks: list[dict[str, Any]], message: AIMessage) -> Draft:
-    return Draft(
-        text="\n".join(block["text"] for block in blocks if block["type"] == "text"),
-        calls=tuple(
-            DraftCall(block["id"], block["name"], block["arguments"])
-            for block in blocks
-            if block["type"] == "call"
-        ),
-        stop=stop_of(message),
-        logprob=message.response_metadata.get("logprob"),
-    )
+    logprob = message.response_metadata.get("logprob")
+    return replace(drafted(blocks), stop=stop_of(message), logprob=logprob)
+
+
+def _with_draft(outcome: Outcome, blocks: list[dict[str, Any]]) -> Outcome:
+    """Return the outcome with the refused draft beside its decision, for the ledger alone.
+
+    It is what a verifier learns from; no prompt ever shows it.
+    """
+    kept = [
+        {name: value[:KEPT_CHARS] for name, value in block.items()}
+        for block in blocks
+        if block["type"] in ("text", "call")
+    ]
+    state = outcome.job.state
+    told: State = {**state, "decision": {**state["decision"], "draft": kept}}
+    return outcome._replace(job=replace(outcome.job, state=told))

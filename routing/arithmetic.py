@@ -39,8 +39,11 @@ _UNKNOWN = re.compile(r"\blet\b|\bx\b|algebra|equation", re.IGNORECASE)
 _DOUBTS = re.compile(r"however|wait|assum|cannot|unclear|not enough|mistake", re.IGNORECASE)
 
 
-def arithmetic_evidence(question: str, answer: str) -> dict[str, float]:
-    """Return what speaks for and against the figures in `answer`, each value within 0 and 1."""
+def arithmetic_evidence(question: str, answer: str, seen: str = "") -> dict[str, float]:
+    """Return what speaks for and against the figures in `answer`, each value within 0 and 1.
+
+    A figure that stands in `seen`, what else the model was shown, is from somewhere.
+    """
     sums = _SUM.findall(answer)
     results = [_value(result) for _, result in sums]
     wrong = sum(_differs(left, result) for left, result in sums)
@@ -49,6 +52,8 @@ def arithmetic_evidence(question: str, answer: str) -> dict[str, float]:
     used = {n for left, _ in sums for n in _numbers(left)}
     final = _final(answer)
     strange = used - asked - set(results) - _COMMON
+    if strange and seen:
+        strange -= _numbers(seen)
     unused = asked - used - written
     sentences = [part.strip() for part in re.split(r"[.!?\n]+", answer) if part.strip()]
     found = {

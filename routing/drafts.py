@@ -6,11 +6,14 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from agentmesh import canonical
 from agentmesh.errors import ConfigError
 from agentmesh.routing.steps import Step
+
+if TYPE_CHECKING:
+    from agentmesh.prompt import Entry, Segment
 
 SideEffect = Literal["none", "local", "external"]
 EFFECTS: tuple[SideEffect, ...] = ("none", "local", "external")
@@ -155,6 +158,25 @@ def worst_effect(draft: Draft, tools: Mapping[str, ToolFacts]) -> SideEffect:
     """Return the gravest side effect of a draft's calls; `none` if it makes none."""
     found = [tools[call.name].side_effect for call in draft.calls if call.name in tools]
     return max(found, key=EFFECTS.index, default="none")
+
+
+def drafted(blocks: Iterable[Mapping[str, Any]]) -> Draft:
+    """Return the draft that the log's or the ledger's blocks hold."""
+    blocks = list(blocks)
+    calls = [
+        DraftCall(str(block["id"]), block["name"], block["arguments"])
+        for block in blocks
+        if block.get("type") == "call"
+    ]
+    text = "\n".join(block["text"] for block in blocks if block.get("type") == "text")
+    return Draft(text, tuple(calls), "tools" if calls else "end")
+
+
+def shown_text(segments: Iterable[Segment], entries: Iterable[Entry], tail: str = "") -> str:
+    """Return all text that a prompt shows: what a draft's values may be copied from."""
+    frozen = [segment.text for segment in segments]
+    log = [str(block.get("text", "")) for entry in entries for block in entry.blocks]
+    return "\n".join([*frozen, *log, tail])
 
 
 def past_calls(blocks: Iterable[Mapping[str, Any]]) -> tuple[PastCall, ...]:

@@ -134,6 +134,34 @@ def auroc(scores: Sequence[float] | Floats, positive: Sequence[bool] | NDArray[n
     return float(wins / (flag.sum() * (~flag).sum()))
 
 
+def skill(
+    chances: Sequence[float] | Floats,
+    happened: Sequence[bool] | NDArray[np.bool_],
+    *,
+    rival: Sequence[float] | Floats | None = None,
+    groups: Sequence[str] | None = None,
+) -> Interval:
+    """Return the share of a rival's squared error that probabilities take away; 1 is perfect.
+
+    Without `rival` it is the base rate, said of every row: more than 0 needs probabilities that
+    tell rows apart and are calibrated, too.
+    """
+    import numpy as np
+
+    chance, flag = np.asarray(chances, dtype=float), np.asarray(happened, dtype=bool)
+    if not len(chance) == len(flag) > 0:
+        raise ConfigError(f"{len(chance)} chances for {len(flag)} rows", hint="one for each row")
+    if flag.all() or not flag.any():
+        raise ConfigError("one class only", hint="rows of both kinds are needed")
+    other = np.full(len(flag), flag.mean()) if rival is None else np.asarray(rival, dtype=float)
+    mine, theirs = (chance - flag) ** 2, (other - flag) ** 2
+
+    def measure(rows: NDArray[np.int_]) -> float:
+        return 1 - float(mine[rows].sum()) / max(float(theirs[rows].sum()), 1e-12)
+
+    return bootstrap(measure, len(flag), groups=groups)
+
+
 def recall_at(
     scores: Sequence[float] | Floats,
     positive: Sequence[bool] | NDArray[np.bool_],

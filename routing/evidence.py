@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from agentmesh.routing.drafts import Draft, ToolFacts
@@ -55,12 +56,16 @@ class _Argument(NamedTuple):
     required: bool
 
 
-def draft_evidence(question: str, draft: Draft, tools: Mapping[str, ToolFacts]) -> dict[str, float]:
+def draft_evidence(
+    question: str, draft: Draft, tools: Mapping[str, ToolFacts], seen: str = ""
+) -> dict[str, float]:
     """Return the evidence on `draft` as an answer to `question`, each value within 0 and 1.
 
-    `question` is what the model was asked: the words that values must come from.
+    `question` is what the customer asked: the words that calls are held against. A value may also
+    come from `seen`, all else that the model was shown; that is the one thing it counts for, so
+    that nobody can talk a draft right from within a tool's output.
     """
-    asked = _Asked(question)
+    asked = _Asked(question, seen)
     calls = [(call, tools.get(call.name), _parse(call.arguments)) for call in draft.calls]
     values = [a for _, facts, args in calls for a in _arguments(facts, args)]
     names = [call.name for call in draft.calls]
@@ -84,16 +89,30 @@ def draft_evidence(question: str, draft: Draft, tools: Mapping[str, ToolFacts]) 
 
 
 class _Asked:
-    """The question, taken apart once."""
+    """The question, taken apart once; what else was seen is read only where a value needs it."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, seen: str = "") -> None:
         self.text = text
+        self.seen = "" if seen == text else seen
         self.plain = plain(text)
         self.words = [w for w in _WORD.findall(self.plain) if w not in _STOP]
         self.stems = {_stem(w) for w in self.words}
         self.numbers = {_number(n) for n in _NUMBER.findall(text)} - {None}
         self.numbers |= {float(_NUMBER_WORDS[w]) for w in self.words if w in _NUMBER_WORDS}
         self.percents = {_number(n) for n in re.findall(r"(-?\d[\d,.]*) ?(?:%|percent)", text)}
+
+    def shows(self, value: str) -> bool:
+        """Say whether a text stands in what was seen besides the question."""
+        return bool(value) and value in self._plain_seen
+
+    @cached_property
+    def _plain_seen(self) -> str:
+        return plain(self.seen)
+
+    @cached_property
+    def figures_seen(self) -> set[float | None]:
+        """The numbers of what was seen besides the question."""
+        return {_number(n) for n in _NUMBER.findall(self.seen)} - {None}
 
 
 def _wording(asked: _Asked, calls: Sequence[Any]) -> dict[str, float]:
@@ -269,10 +288,13 @@ def _traceable(value: Any, asked: _Asked) -> bool:
     if isinstance(value, bool) or value is None:
         return False
     if _is_number(value):
-        return bool({float(value), float(value) * 100, float(value) / 100} & asked.numbers)
+        forms = {float(value), float(value) * 100, float(value) / 100}
+        return bool(forms & asked.numbers) or float(value) in asked.figures_seen
     if isinstance(value, str):
         if plain(value) in asked.plain:
             return bool(value)
+        if asked.shows(plain(value)):
+            return True
         words = [w for w in _WORD.findall(plain(value)) if w not in _STOP]
         return bool(words) and all(_stem(w) in asked.stems or w in asked.plain for w in words)
     if isinstance(value, list):

@@ -15,9 +15,11 @@ VERSION = 1
 TRUSTED: tuple[str, ...] = ()
 """Types beyond those that skops itself takes for harmless: none. It is a literal, on purpose."""
 MAX_BYTES = 200_000_000
+ROUTER = "router"
+"""What a file holds that does not say: those of the first version did not."""
 
 
-def save(path: str | Path, state: dict[str, Any]) -> None:
+def save(path: str | Path, state: dict[str, Any], *, holds: str = ROUTER) -> None:
     """Write `state` to `path` in one step: a reader sees the old file or the new one."""
     from skops.io import dump
 
@@ -27,18 +29,19 @@ def save(path: str | Path, state: dict[str, Any]) -> None:
         handle, name = tempfile.mkstemp(dir=target.parent, suffix=".part")
         os.close(handle)
         try:
-            dump({"format": FORMAT, "format_version": VERSION, **state}, name)
+            about = {"format": FORMAT, "format_version": VERSION, "holds": holds}
+            dump({**about, **state}, name)
             Path(name).replace(target)
         finally:
             Path(name).unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"the router cannot be saved to {str(target)!r}: {error}",
+            f"the {holds} cannot be saved to {str(target)!r}: {error}",
             hint="give a path in a folder that can be written",
         ) from error
 
 
-def load(path: str | Path) -> dict[str, Any]:
+def load(path: str | Path, *, holds: str = ROUTER) -> dict[str, Any]:
     """Read what `save` wrote; anything else is refused before a single object is made."""
     from skops.io import get_untrusted_types
     from skops.io import load as read
@@ -46,31 +49,46 @@ def load(path: str | Path) -> dict[str, Any]:
     target = Path(path)
     try:
         if target.stat().st_size > MAX_BYTES:
-            raise _foreign(target, f"it is larger than {MAX_BYTES} bytes")
+            raise _foreign(target, holds, f"it is larger than {MAX_BYTES} bytes")
         foreign = sorted(set(get_untrusted_types(file=target)) - set(TRUSTED))
         if foreign:
-            raise _foreign(target, f"it holds the type {foreign[0]!r}")
+            raise _foreign(target, holds, f"it holds the type {foreign[0]!r}")
         state = read(target, trusted=list(TRUSTED))
     except OSError as error:
         raise ConfigError(
-            f"the router file {str(target)!r} cannot be read: {error}",
-            hint="give the path of a file that `Router.save` wrote",
+            f"the {holds} file {str(target)!r} cannot be read: {error}",
+            hint=f"give the path of a file that `{holds.title()}.save` wrote",
         ) from error
     except (BadZipFile, KeyError, ValueError, TypeError, AttributeError, ImportError) as error:
-        raise _foreign(target, str(error) or type(error).__name__) from error
+        raise _foreign(target, holds, str(error) or type(error).__name__) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise _foreign(target, "it was not written by `Router.save`")
+        raise _foreign(target, holds, f"it was not written by `{holds.title()}.save`")
+    if state.get("holds", ROUTER) != holds:
+        raise _foreign(target, holds, f"it holds a {state.get('holds', ROUTER)}")
     if state.get("format_version") != VERSION:
         raise ConfigError(
-            f"the router file {str(target)!r} has format version {state.get('format_version')!r}, "
-            f"this is version {VERSION}",
-            hint="train it again: agentmesh route train",
+            f"the {holds} file {str(target)!r} has format version "
+            f"{state.get('format_version')!r}, this is version {VERSION}",
+            hint=_AGAIN[holds],
         )
     return state
 
 
-def _foreign(path: Path, why: str) -> ConfigError:
+def incomplete(path: str | Path, error: Exception, *, holds: str = ROUTER) -> ConfigError:
+    """Return the error on a file that is one of ours, but does not hold all that it should."""
     return ConfigError(
-        f"{str(path)!r} is not a router file, or was tampered with: {why}",
-        hint="load only files that `Router.save` wrote; train a new one if in doubt",
+        f"the {holds} file {str(path)!r} is incomplete: {error!r}", hint=_AGAIN[holds]
+    )
+
+
+_AGAIN = {
+    ROUTER: "train it again: agentmesh route train",
+    "verifier": "train it again: agentmesh route learn",
+}
+
+
+def _foreign(path: Path, holds: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"{str(path)!r} is not a {holds} file, or was tampered with: {why}",
+        hint=f"load only files that `{holds.title()}.save` wrote; train a new one if in doubt",
     )

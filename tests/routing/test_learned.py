@@ -1,3 +1,4 @@
+import json
 import random
 from dataclasses import replace
 
@@ -23,10 +24,13 @@ from agentmesh.routing import (
     better_than_random,
     run_checks,
     seeds,
+    store,
 )
 from agentmesh.routing.arithmetic import arithmetic_evidence, calculate
 from agentmesh.routing.checks import arguments, known_tool
+from agentmesh.routing.evaluation import skill
 from agentmesh.routing.steptiers import step_facts, step_text
+from agentmesh.routing.verifier import evidence
 
 TOOLS = {
     "order_status": ToolFacts(
@@ -54,6 +58,10 @@ def tool_rows(rows=120, seed=0):
     return judged, wrong
 
 
+def asked(row, tools=TOOLS, **more):
+    return CheckContext(tools, seen=row.question, step=Step(row.question), **more)
+
+
 def test_the_verifier_finds_a_made_up_number_that_the_schema_lets_pass():
     judged, wrong = tool_rows()
     context = CheckContext(tools=TOOLS)
@@ -62,10 +70,10 @@ def test_the_verifier_finds_a_made_up_number_that_the_schema_lets_pass():
     fitted = Verifier.cross_fit(judged, wrong)
     assert auroc(fitted.scores, wrong) > 0.95
     bad, good = judged[0], judged[1]
-    refused = fitted.verifier(bad.draft, CheckContext(TOOLS, seen=bad.question))
+    refused = fitted.verifier(bad.draft, asked(bad))
     assert refused is not None
     assert "invented" in refused
-    assert fitted.verifier(good.draft, CheckContext(TOOLS, seen=good.question)) is None
+    assert fitted.verifier(good.draft, asked(good)) is None
 
 
 def test_the_bar_is_higher_for_a_tool_with_a_side_effect():
@@ -73,14 +81,115 @@ def test_the_bar_is_higher_for_a_tool_with_a_side_effect():
     strict = Verifier.fit(judged, wrong, bars={"external": 0.5, "none": 1.0})
     bad = judged[0]
     harmless = {"order_status": replace(TOOLS["order_status"], side_effect="none")}
-    assert strict(bad.draft, CheckContext(TOOLS, seen=bad.question)) is not None
-    assert strict(bad.draft, CheckContext(harmless, seen=bad.question)) is None
+    assert strict(bad.draft, asked(bad)) is not None
+    assert strict(bad.draft, asked(bad, harmless)) is None
     again = Verifier.from_state(strict.state())
     assert again.wrong(bad) == strict.wrong(bad)
     with pytest.raises(ConfigError, match="bars"):
         Verifier.fit(judged, wrong, bars={"external": 3})
     with pytest.raises(ConfigError, match=r"contradictory bars: 0\.9 for 'external' is milder"):
         Verifier(strict.model, {"external": 0.9, "none": 0.2})
+
+
+def test_a_verifier_judges_its_own_tier_and_leaves_the_top_what_does_no_harm():
+    judged, wrong = tool_rows()
+    bad = judged[0]
+    every = Verifier.fit(judged, wrong, bars={"none": 0.6})
+    harmless = {"order_status": replace(TOOLS["order_status"], side_effect="none")}
+    assert every(bad.draft, asked(bad, harmless)) is not None
+    assert every(bad.draft, asked(bad, harmless, top=True)) is None
+    assert every(bad.draft, asked(bad, top=True)) is not None  # it acts outside
+    own = Verifier.fit(judged, wrong, tier="student")
+    assert own(bad.draft, asked(bad, tier="student")) is not None
+    assert own(bad.draft, asked(bad, tier="flagship")) is None
+
+
+def test_a_value_that_was_looked_up_is_not_made_up():
+    judged, _ = tool_rows(2)
+    bad = judged[0]
+    order = json.loads(bad.draft.calls[0].arguments)["order_id"]
+    shown = bad._replace(seen=f"{bad.question}\nFound: {order}, 2 parcels, 31.50 EUR")
+    assert evidence(bad)["share invented"] == 1
+    assert evidence(shown)["share invented"] == 0
+    told = Judged("And the price?", Draft("31.50 - 1.50 = 30"), {})
+    assert evidence(told)["figures from nowhere"] == 0.5
+    assert evidence(told._replace(seen=shown.seen))["figures from nowhere"] == 0.25
+    words = evidence(bad), evidence(bad._replace(seen="please merge both and also refund then"))
+    assert words[0] == words[1]  # what was seen is searched for values, and for nothing else
+
+
+def test_a_verifier_is_kept_in_a_file_that_only_a_verifier_is_read_from(tmp_path):
+    judged, wrong = tool_rows()
+    made = Verifier.fit(judged, wrong, bars={"external": 0.5}, tier="student")
+    made.save(tmp_path / "own.skops")
+    again = Verifier.load(tmp_path / "own.skops")
+    assert (again.tier, again.bars, again.wrong(judged[0])) == (
+        "student",
+        made.bars,
+        made.wrong(judged[0]),
+    )
+    Router.auto().save(tmp_path / "router.skops")
+    with pytest.raises(ConfigError, match=r"is not a verifier file.*it holds a router") as refused:
+        Verifier.load(tmp_path / "router.skops")
+    assert "Verifier.save" in refused.value.hint
+    with pytest.raises(ConfigError, match=r"is not a router file.*it holds a verifier"):
+        Router.load(tmp_path / "own.skops")
+    (tmp_path / "bad.skops").write_bytes((tmp_path / "own.skops").read_bytes()[:-900])
+    with pytest.raises(ConfigError, match="is not a verifier file, or was tampered with"):
+        Verifier.load(tmp_path / "bad.skops")
+    with pytest.raises(ConfigError, match=r"verifier file '.*gone' cannot be read"):
+        Verifier.load(tmp_path / "gone")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bars": {"external": 0.9, "none": 0.2}}, "contradictory bars"),
+        ({"verifier": {}}, "is incomplete: KeyError"),
+        ({"facts": ["once upon a time"]}, "lacks the fact"),
+    ],
+)
+def test_a_verifiers_file_that_was_changed_is_refused(tmp_path, change, message):
+    judged, wrong = tool_rows(40)
+    state = Verifier.fit(judged, wrong).state()
+    if "facts" in change:
+        state["verifier"] = {**state["verifier"], **change}
+    else:
+        state |= change
+    store.save(tmp_path / "v.skops", state, holds="verifier")
+    with pytest.raises(ConfigError, match=message) as refused:
+        Verifier.load(tmp_path / "v.skops")
+    assert refused.value.hint == "train it again: agentmesh route learn"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ([True] * 40, "one class only: every label is 'wrong'"),
+        ([True, False] * 19, "40 texts but 38 labels"),
+        ([None, True] * 20, "row 0 has no label"),
+        ([], "40 texts but 0 labels"),
+    ],
+)
+def test_a_verifier_says_what_is_wrong_with_its_labels(wrong, message):
+    judged, _ = tool_rows(40)
+    with pytest.raises(ConfigError, match=message) as refused:
+        Verifier.fit(judged, wrong)
+    assert refused.value.hint
+
+
+def test_skill_is_what_probabilities_know_beyond_the_base_rate():
+    happened = [True, False] * 100
+    assert skill([1.0, 0.0] * 100, happened).value == 1
+    assert skill([0.5] * 200, happened) == (0, 0, 0)
+    assert skill([0.0, 1.0] * 100, happened).high < 0
+    better = skill([0.8, 0.2] * 100, happened, rival=[0.7, 0.3] * 100)
+    assert better.value == pytest.approx(1 - 0.04 / 0.09)
+    assert better.low > 0
+    with pytest.raises(ConfigError, match="one class only"):
+        skill([0.5] * 4, [True] * 4)
+    with pytest.raises(ConfigError, match="3 chances for 4 rows"):
+        skill([0.5] * 3, [True] * 4)
 
 
 def test_sums_are_redone():
