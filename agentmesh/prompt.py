@@ -17,7 +17,7 @@ from agentmesh import canonical
 Ttl = Literal["short", "long"]
 """How long a marked prefix is kept: the vendor's short (5 or 30 minutes) or long (1 or 12 hours)."""
 
-EntryKind = Literal["user", "assistant", "tool", "note", "digest"]
+EntryKind = Literal["user", "assistant", "tool", "note", "digest", "tools"]
 """The kinds of log entry that a prompt shows."""
 
 
@@ -50,6 +50,8 @@ class Entry:
     - `{"type": "result", "id": str, "name": str, "text": str, "error": bool}`
     - `{"type": "opaque", "model": str, "data": {...}}` (a vendor's own block, such as signed
       thinking: shown to the model that made it alone)
+    - `{"type": "tools", "added": [[name, description, parameters]], "removed": [name],
+      "text": str}` (a change of the tools, see `agentmesh.toolview`)
     """
 
     seq: int

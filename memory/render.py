@@ -14,7 +14,7 @@ from agentmesh.memory.epochs import Epoch, frozen_text
 from agentmesh.memory.views import EVERYTHING, View
 from agentmesh.prompt import Entry, Marks, Prompt
 
-SHOWN = frozenset({"user", "assistant", "tool", "note", "digest"})
+SHOWN = frozenset({"user", "assistant", "tool", "note", "digest", "tools"})
 """The kinds of entry that a prompt shows; all others are bookkeeping."""
 
 

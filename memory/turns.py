@@ -39,6 +39,7 @@ from agentmesh.memory.twins import twin
 from agentmesh.memory.views import View as Scope
 from agentmesh.prompt import Entry, Marks, Prompt, Segment, ToolSpec
 from agentmesh.stable import drift, stable_text
+from agentmesh.toolview import KIND, ToolView, size
 
 if TYPE_CHECKING:
     from agentmesh.memory.memory import Memory
@@ -167,8 +168,8 @@ class Turn:
     def recall(self, core: Core) -> Epoch:
         """Open the session's first epoch, continue its current one, or begin one on a deploy.
 
-        Other instructions hold at once. Other tools alone wait for the next epoch as long as what
-        they would push out of the cache can still be read: they stand before everything else.
+        Other instructions hold at once. Other tools alone do not move what can still be read from
+        a cache: the log says what has changed, and the next epoch's list has it.
         """
         epoch = self.view.epoch
         if epoch is None:
@@ -176,10 +177,22 @@ class Turn:
         elif epoch.shared != core.layers and (epoch.core != core.text or not self._warm()):
             _warn_of_drift(epoch, core)
             self.begin_epoch(core, "deploy")
+        self._retool(core)
         memory = self._memory
         if memory.rhythm.stale(core.layers, now := memory.clock()):
             memory.database.read(lambda c: memory.rhythm.look(c, core.layers, now))
         return self.epoch
+
+    def _retool(self, core: Core) -> None:
+        """Append what makes of the tools that the log has shown so far those that there are.
+
+        A prompt without any tool takes none in its middle: they wait for the next epoch.
+        """
+        listed = self.epoch.tools
+        change = ToolView.of(listed, self.view.shown).towards(core.tools)
+        if listed and any(change):
+            _warn_of_drift(self.epoch, core)
+            self.add(KIND, [change.block()])
 
     def _warm(self) -> bool:
         """Say whether any model may still have this session's prompt cached."""
@@ -497,6 +510,7 @@ _FIELDS = {
     "call": ("id", "name", "arguments"),
     "result": ("id", "name", "text", "error"),
     "opaque": ("model", "data"),
+    KIND: ("added", "removed", "text"),
 }
 _KIND = re.compile(r"[a-z]{1,12}")
 
@@ -519,6 +533,8 @@ def _text(block: dict[str, Any]) -> str:
         return f"{block['name']}{block['arguments']}"
     if block["type"] == "opaque":
         return canonical.dumps(block["data"])
+    if block["type"] == KIND:
+        return size(block)
     return str(block["text"])
 
 

@@ -16,6 +16,7 @@ from agentmesh.economy.tokens import count
 from agentmesh.errors import ConfigError
 from agentmesh.memory.epochs import Epoch
 from agentmesh.prompt import Entry
+from agentmesh.toolview import KIND
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,8 @@ class View:
     def entries(self, shown: Iterable[Entry], turn: int) -> list[Entry]:
         """Return a log as it is seen in a turn.
 
-        A note of an edit outlives the turn in which it was made: no later text repeats it.
+        A note of an edit outlives the turn in which it was made: no later text repeats it. So
+        does a change of the tools.
         """
         first, hidden = self.first_turn(turn), self.hidden
         seen: list[Entry] = []
@@ -88,7 +90,7 @@ class View:
             if entry.kind == "note":
                 note = _note(entry, hidden) if hidden else entry
                 seen += [note] if note is not None else []
-            elif entry.turn >= first:
+            elif entry.turn >= first or entry.kind == KIND:
                 seen.append(entry)
         return seen
 

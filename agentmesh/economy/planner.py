@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agentmesh.economy.semantics import CacheSemantics
 from agentmesh.prompt import Entry, Marks, Ttl
+from agentmesh.toolview import KIND
 
 if TYPE_CHECKING:
     from agentmesh.economy.prices import Price
@@ -331,6 +332,8 @@ def markable(entry: Entry, semantics: CacheSemantics) -> bool:
 def positions(entry: Entry) -> int:
     """Return how many cache positions an entry takes at most; a run of calls is one."""
     blocks = entry.blocks
+    if entry.kind == KIND:
+        return sum(len(block["added"]) + len(block["removed"]) for block in blocks)
     if len(blocks) < 2:
         return 1
     kinds = [block["type"] for block in blocks]

@@ -21,9 +21,9 @@ class Messages:
     call_prefix = "toolu_"
     id_prefix = "msg_"
 
-    def parse(self, raw: dict[str, Any], key: str) -> Parsed:
+    def parse(self, raw: dict[str, Any], key: str, betas: frozenset[str] = frozenset()) -> Parsed:
         """Return the request, or raise the refusal that Anthropic would answer with."""
-        return Reader(raw, key).read()
+        return Reader(raw, key, betas).read()
 
     def body(self, reply: Reply) -> dict[str, Any]:
         """Return the message."""
@@ -64,11 +64,10 @@ class Messages:
 
     def error(self, refusal: Refusal, request_id: str) -> dict[str, Any]:
         """Return Anthropic's error object."""
-        return {
-            "type": "error",
-            "error": {"type": refusal.kind, "message": refusal.message},
-            "request_id": request_id,
-        }
+        error: dict[str, Any] = {"type": refusal.kind, "message": refusal.message}
+        if refusal.code and refusal.status == 400:
+            error["details"] = {"error_code": refusal.code}
+        return {"type": "error", "error": error, "request_id": request_id}
 
     def error_event(self, refusal: Refusal) -> Event:
         """Return the `error` event."""

@@ -6,9 +6,10 @@ import re
 from typing import Any
 
 from agentmesh.economy.semantics import semantics
+from agentmesh.emulator.anthropic_tools import Tools, tool_kind, tool_text
 from agentmesh.emulator.anthropic_turns import Turn, check_text, need, optional, read_turns
 from agentmesh.emulator.brain import Call, Message, Request
-from agentmesh.emulator.refusal import Refusal, object_schema, tool_name, unknown_fields, words
+from agentmesh.emulator.refusal import Refusal, unknown_fields, words
 from agentmesh.emulator.wire import IMAGE_TOKENS, BlockBuilder, Parsed, compact
 from agentmesh.prompt import Ttl
 
@@ -18,20 +19,17 @@ _FIELDS = words(
     "tool_choice tools top_k top_p user_profile_id context_management"
 )
 _CONTROL_FIELDS = frozenset(("type", "ttl"))
-_TOOL_FIELDS = words(
-    "name description input_schema type cache_control strict defer_loading input_examples "
-    "allowed_callers eager_input_streaming"
-)
-_TOOL_TEXT = words("cache_control name description input_schema type")
 _NO_SAMPLING = re.compile(r"claude-(?:opus-4-[789]|\w+-[5-9]).*")
 
 
 class Reader:
     """Reads one request in Anthropic's order: tools, system, messages."""
 
-    def __init__(self, raw: dict[str, Any], key: str) -> None:
+    def __init__(self, raw: dict[str, Any], key: str, betas: frozenset[str]) -> None:
         self._raw = raw
         self._key = key
+        self._betas = betas
+        self._offer = Tools(betas)
         self._marks: list[Ttl] = []
 
     def read(self) -> Parsed:
@@ -47,7 +45,7 @@ class Reader:
         self._builder = BlockBuilder(rules.granularity)
         limit = self._limits()
         automatic = raw.get("cache_control")
-        tools = self._tools()
+        self._tools()
         system = self._system()
         messages = self._messages(need(raw, "messages", list, "messages"))
         if automatic is not None:
@@ -57,6 +55,7 @@ class Reader:
                 "A maximum of 4 blocks with cache_control may be provided. "
                 f"Found {len(self._marks)}."
             )
+        tools = tuple(self._offer.offered.values())
         request = Request("messages", model, system, messages, tools, limit, self._key, raw)
         return Parsed(
             request,
@@ -142,22 +141,12 @@ class Reader:
         if kind == "tool" and choice.get("name") not in names:
             raise Refusal(f"Tool '{choice.get('name')}' not found in provided tools")
 
-    def _tools(self) -> tuple[dict[str, Any], ...]:
-        tools = self._raw.get("tools") or []
-        names = set()
-        for index, tool in enumerate(tools):
+    def _tools(self) -> None:
+        for index, tool in enumerate(self._raw.get("tools") or []):
             path = f"tools.{index}"
-            if not isinstance(tool, dict):
-                raise Refusal(f"{path}: Input should be a valid dictionary")
-            _check_tool(tool, path)
-            if tool["name"] in names:
-                raise Refusal("tools: Tool names must be unique.")
-            names.add(tool["name"])
-            rest = {key: value for key, value in tool.items() if key not in _TOOL_TEXT}
-            text = tool["name"] + (tool.get("description") or "") + compact(tool["input_schema"])
-            kind = f"tool {compact(rest)}" if rest else "tool"
-            self._builder.add(kind, text, mark=self._mark(tool, path))
-        return tuple(tools)
+            if self._offer.declare(tool, path):
+                self._builder.add(tool_kind(tool), tool_text(tool), mark=self._mark(tool, path))
+        self._offer.close()
 
     def _mark(self, block: dict[str, Any], path: str) -> Ttl | None:
         control = block.get("cache_control")
@@ -215,7 +204,7 @@ class Reader:
         # what invalidates the messages, though not tools and system, is part of their first block
         head = f" {compact(settings)}"
         seen: list[Message] = []
-        for turn in read_turns(self._model, messages):
+        for turn in read_turns(self._model, messages, self._betas):
             texts: list[str] = []
             calls: list[Call] = []
             for block, path in zip(turn.blocks, turn.paths, strict=True):
@@ -252,32 +241,15 @@ class Reader:
             failed = bool(block.get("is_error"))
             self._builder.add(f"{name} {id_} {failed}", text, mark=mark, run=kind)
             return Message("tool", text, call_id=id_, parts=(text,))
+        if kind in ("tool_addition", "tool_removal"):
+            self._builder.add(name, self._offer.change(block, path), mark=mark)
+            return ""
         if kind == "thinking":
             self._builder.add(name, block["thinking"])
         else:
             content = {key: value for key, value in block.items() if key != "cache_control"}
             self._builder.add(name, compact(content), mark=mark, tokens=IMAGE_TOKENS)
         return ""
-
-
-def _check_tool(tool: dict[str, Any], path: str) -> None:
-    if tool.get("type", "custom") not in ("custom", None):
-        raise Refusal(f"{path}: server tool {tool['type']!r} is not emulated")
-    for field in unknown_fields(tool, _TOOL_FIELDS):
-        raise Refusal(f"{path}.custom.{field}: Extra inputs are not permitted")
-    if not tool_name(r"[a-zA-Z0-9_-]{1,128}", need(tool, "name", str, f"{path}.custom.name")):
-        raise Refusal(f"{path}.custom.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'")
-    optional(tool, "description", str, f"{path}.custom.description")
-    schema = tool.get("input_schema")
-    if not isinstance(schema, dict):
-        raise Refusal(f"{path}.custom.input_schema: Field required")
-    if schema.get("type") != "object":
-        raise Refusal(f"{path}.custom.input_schema.type: Input should be 'object'")
-    if not object_schema(schema):
-        raise Refusal(
-            f"{path}.custom.input_schema: JSON schema is invalid. It must match JSON Schema "
-            "draft 2020-12"
-        )
 
 
 def _result_text(block: dict[str, Any], path: str) -> str:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 from agentmesh.emulator.brain import Role
 from agentmesh.emulator.refusal import Refusal, tool_name, unknown_fields
 from agentmesh.emulator.wire import signature
+
+INLINE_TOOLS = "inline-tools-2026-09-15"
+TOOL_CHANGES = "mid-conversation-tool-changes-2026-07-01"
+"""The betas under which a system message changes the tools; by the second, by reference alone."""
 
 _BLOCK_FIELDS = {
     "text": frozenset({"type", "text", "cache_control", "citations"}),
@@ -17,12 +22,15 @@ _BLOCK_FIELDS = {
     "redacted_thinking": frozenset({"type", "data"}),
     "image": frozenset({"type", "source", "cache_control"}),
     "document": frozenset({"type", "source", "cache_control", "title", "context", "citations"}),
+    "tool_addition": frozenset({"type", "tool", "cache_control"}),
+    "tool_removal": frozenset({"type", "tool", "cache_control"}),
 }
+_CHANGES = frozenset(("tool_addition", "tool_removal"))
 _MESSAGE_FIELDS = frozenset(("role", "content"))
 _ROLE_TYPES = {
     "user": ("text", "tool_result", "image", "document"),
     "assistant": ("text", "tool_use", "thinking", "redacted_thinking"),
-    "system": ("text",),
+    "system": ("text", "tool_addition", "tool_removal"),
 }
 _NO_PREFILL = re.compile(r"claude-(?:opus-4-[6-9]|sonnet-4-6|\w+-[5-9]).*")
 _SYSTEM_TURNS = re.compile(
@@ -38,8 +46,11 @@ class Turn(NamedTuple):
     paths: list[str]
 
 
-def read_turns(model: str, messages: list[Any]) -> list[Turn]:
+def read_turns(model: str, messages: list[Any], betas: frozenset[str] = frozenset()) -> list[Turn]:
     """Return the turns, checked; messages of one role in a row are one turn."""
+    known = _BLOCK_FIELDS.keys() - (
+        frozenset() if betas & {INLINE_TOOLS, TOOL_CHANGES} else _CHANGES
+    )
     if not messages:
         raise Refusal("messages: at least one message is required")
     turns: list[Turn] = []
@@ -54,9 +65,13 @@ def read_turns(model: str, messages: list[Any]) -> list[Turn]:
             _check_system(model, turns, path)
         elif role not in ("user", "assistant"):
             raise Refusal(f"{path}.role: Input should be 'user' or 'assistant'")
+        if role == "user" and turns and turns[-1].role == "system":
+            raise _misplaced(
+                f"messages.{index - 1}", "precede an 'assistant' message or end the array"
+            )
         if index == 0 and role != "user":
             raise Refusal('messages: first message must use the "user" role')
-        blocks = _blocks(model, message, path, role, last=index == len(messages) - 1)
+        blocks = _blocks(model, message, path, role, known, last=index == len(messages) - 1)
         paths = [f"{path}.content.{number}" for number in range(len(blocks))]
         if turns and turns[-1].role == role:
             turns[-1].blocks.extend(blocks)
@@ -75,8 +90,16 @@ def _check_system(model: str, turns: list[Turn], path: str) -> None:
             f"{path}.role: Input should be 'user' or 'assistant'; this model takes "
             "instructions in the top-level `system` parameter alone"
         )
-    if not turns or turns[-1].role != "user":
-        raise Refusal(f"{path}: a system message must follow a user turn")
+    if not turns or turns[-1].role == "assistant":
+        where = "follow a 'user' message or an 'assistant' message ending in a server tool result"
+        raise _misplaced(path, where)
+
+
+def _misplaced(path: str, where: str) -> Refusal:
+    return Refusal(
+        f"{path}: role 'system' must {where}; the directive-only form (content: [] with "
+        "output_config) is accepted at any position"
+    )
 
 
 def _check_prefill(model: str, content: list[dict[str, Any]]) -> None:
@@ -91,7 +114,13 @@ def _check_prefill(model: str, content: list[dict[str, Any]]) -> None:
 
 
 def _blocks(
-    model: str, message: dict[str, Any], path: str, role: str, *, last: bool
+    model: str,
+    message: dict[str, Any],
+    path: str,
+    role: str,
+    known: AbstractSet[str],
+    *,
+    last: bool,
 ) -> list[dict[str, Any]]:
     content = message.get("content")
     if "content" not in message:
@@ -106,16 +135,16 @@ def _blocks(
             "final assistant message"
         )
     for index, block in enumerate(content):
-        _check_block(model, block, f"{path}.content.{index}", role)
+        _check_block(model, block, f"{path}.content.{index}", role, known)
     return content
 
 
-def _check_block(model: str, block: Any, path: str, role: str) -> None:
+def _check_block(model: str, block: Any, path: str, role: str, known: AbstractSet[str]) -> None:
     if not isinstance(block, dict):
         raise Refusal(f"{path}: Input should be a valid dictionary")
     kind = block.get("type")
-    if not isinstance(kind, str) or kind not in _BLOCK_FIELDS:
-        tags = ", ".join(f"'{tag}'" for tag in _BLOCK_FIELDS)
+    if not isinstance(kind, str) or kind not in known:
+        tags = ", ".join(f"'{tag}'" for tag in _BLOCK_FIELDS if tag in known)
         raise Refusal(
             f"{path}: Input tag '{kind}' found using 'type' does not match any of the "
             f"expected tags: {tags}"

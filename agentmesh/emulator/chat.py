@@ -21,7 +21,7 @@ class Chat:
     call_prefix = "call_"
     id_prefix = "chatcmpl-"
 
-    def parse(self, raw: dict[str, Any], key: str) -> Parsed:
+    def parse(self, raw: dict[str, Any], key: str, betas: frozenset[str] = frozenset()) -> Parsed:
         """Return the request, or raise the refusal that the server would answer with."""
         return Reader(raw, key).read()
 

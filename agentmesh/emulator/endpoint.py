@@ -62,7 +62,7 @@ class Endpoint:
         try:
             raw = await _body(request)
             self._service.admit(key, self._dialect)
-            parsed = self._service.read(self._dialect, raw, key)
+            parsed = self._service.read(self._dialect, raw, key, _betas(request))
             prepared = await self._service.prepare(self._dialect, parsed, at)
         except Refusal as refusal:
             self._service.refuse(self._dialect, raw, key, refusal, request_id, at)
@@ -165,6 +165,11 @@ def _key(request: HttpRequest) -> str:
     return key.strip()
 
 
+def _betas(request: HttpRequest) -> frozenset[str]:
+    named = ",".join(request.headers.getlist("anthropic-beta"))
+    return frozenset(name.strip() for name in named.split(","))
+
+
 async def _body(request: HttpRequest) -> Any:
     if int(request.headers.get("content-length") or 0) > MAX_BODY:
         raise Refusal("Request exceeds the maximum size", status=413)
@@ -224,7 +229,7 @@ def application(
             service.admit(_key(request), dialect)
             if isinstance(raw, dict):
                 raw = {"max_tokens": 1, **raw}
-            parsed = service.read(dialect, raw, _key(request))
+            parsed = service.read(dialect, raw, _key(request), _betas(request))
         except Refusal as refusal:
             return _Json(dialect.error(refusal, "req_count"), status_code=refusal.status)
         return _Json({"input_tokens": sum(block.tokens for block in parsed.blocks)})

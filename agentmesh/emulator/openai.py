@@ -14,6 +14,7 @@ from agentmesh.prompt import Ttl
 _REASONING = re.compile(r"gpt-(?:[5-9]|\d\d)(?!.*-chat).*|o\d(?:-.*)?")
 _OPTION_FIELDS = frozenset(("mode", "ttl", "prewarm", "comparison_response_id"))
 _COMPARISON = "prompt_cache_options.comparison_response_id"
+_ALLOWED_FIELDS = frozenset(("type", "mode", "tools"))
 _BREAKPOINT_FIELDS = frozenset(("mode", "ttl"))
 _KINDS: dict[type, str] = {
     str: "a string",
@@ -145,6 +146,33 @@ def function(tool: dict[str, Any], path: str, builder: BlockBuilder) -> None:
     if strict and parameters is not None:
         _strict_schema(parameters, name, path)
     builder.add(f"tool {strict}", name + description + compact(parameters or {}))
+
+
+def chosen(choice: Any, tools: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Check a Responses request's `tool_choice` and return the tools that it lets be called."""
+    if choice is None or not isinstance(choice, dict):
+        if choice is not None:
+            one_of(choice, ("none", "auto", "required"), "tool_choice")
+        return tuple(tools.values())
+    if choice.get("type") == "allowed_tools":
+        known_fields(choice, _ALLOWED_FIELDS, "tool_choice")
+        one_of(
+            need(choice, "mode", str, "tool_choice.mode"), ("auto", "required"), "tool_choice.mode"
+        )
+        wanted = need(choice, "tools", list, "tool_choice.tools")
+    else:
+        wanted = [choice] if choice.get("type") == "function" else []
+    for tool in wanted:
+        if not isinstance(tool, dict) or tool.get("name") not in tools:
+            name = tool.get("name") if isinstance(tool, dict) else tool
+            raise Refusal(
+                f"Tool choice 'function' not found in 'tools' parameter: {name}.",
+                param="tool_choice",
+            )
+    if choice.get("type") != "allowed_tools":
+        return tuple(tools.values())
+    names = {tool["name"] for tool in wanted}
+    return tuple(tool for name, tool in tools.items() if name in names)
 
 
 def _strict_schema(schema: dict[str, Any], name: str, path: str) -> None:

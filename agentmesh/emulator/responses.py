@@ -20,7 +20,7 @@ class Responses:
     call_prefix = "call_"
     id_prefix = "resp_"
 
-    def parse(self, raw: dict[str, Any], key: str) -> Parsed:
+    def parse(self, raw: dict[str, Any], key: str, betas: frozenset[str] = frozenset()) -> Parsed:
         """Return the request, or raise the refusal that OpenAI would answer with."""
         return Reader(raw, key).read()
 

@@ -18,7 +18,7 @@ _FIELDS = words(
     "stream_options temperature text tool_choice tools top_logprobs top_p truncation user"
 )
 _TOOL_FIELDS = frozenset(("type", "name", "description", "parameters", "strict"))
-_ITEMS = ("message", "function_call", "function_call_output", "reasoning")
+_ITEMS = ("message", "function_call", "function_call_output", "reasoning", "additional_tools")
 _PARTS = {
     "user": ("input_text", "input_image", "input_file"),
     "system": ("input_text", "input_image", "input_file"),
@@ -47,6 +47,7 @@ _ITEM_FIELDS = {
     "function_call": frozenset(("type", "id", "call_id", "name", "arguments", "status")),
     "function_call_output": frozenset(("type", "id", "call_id", "output", "status")),
     "reasoning": frozenset(("type", "id", "summary", "content", "encrypted_content", "status")),
+    "additional_tools": frozenset(("type", "id", "role", "tools")),
 }
 
 
@@ -68,12 +69,14 @@ class Reader:
         self._cache = Breakpoints(raw, model, ("30m", "12h"))
         settings = self._settings(model)
         self._builder = BlockBuilder(self._cache.rules.granularity, settings)
-        tools = self._tools()
+        self._tools: dict[str, dict[str, Any]] = {}
+        self._declare(optional(raw, "tools", list) or [], "tools")
         instructions = optional(raw, "instructions", str) or ""
         texts = [instructions] if instructions else []
         if instructions:
             self._builder.add("instructions", instructions)
         messages = self._input(texts)
+        tools = openai.chosen(raw.get("tool_choice"), self._tools)
         request = Request(
             "responses",
             model,
@@ -120,28 +123,16 @@ class Reader:
             )
         return compact([parallel, text, reasoning.get("effort")])
 
-    def _tools(self) -> tuple[dict[str, Any], ...]:
-        tools = optional(self._raw, "tools", list) or []
-        names: list[str] = []
+    def _declare(self, tools: list[Any], where: str) -> None:
         for index, tool in enumerate(tools):
-            path = f"tools[{index}]"
+            path = f"{where}[{index}]"
             openai.typed(tool, dict, path)
             one_of(need(tool, "type", str, f"{path}.type"), ("function",), f"{path}.type")
             known_fields(tool, _TOOL_FIELDS, path)
             if "parameters" not in tool:
                 need(tool, "parameters", dict, f"{path}.parameters")
             openai.function(tool, path, self._builder)
-            names.append(tool["name"])
-        choice = self._raw.get("tool_choice")
-        if isinstance(choice, dict) and choice.get("type") == "function":
-            if choice.get("name") not in names:
-                raise Refusal(
-                    f"Tool choice 'function' not found in 'tools' parameter: {choice.get('name')}.",
-                    param="tool_choice",
-                )
-        elif choice is not None and not isinstance(choice, dict):
-            one_of(choice, ("none", "auto", "required"), "tool_choice")
-        return tuple(tools)
+            self._tools[tool["name"]] = tool
 
     def _input(self, system: list[str]) -> tuple[Message, ...]:
         items = self._raw.get("input")
@@ -164,6 +155,8 @@ class Reader:
             kind = one_of(item.get("type", "message"), _ITEMS, f"{path}.type")
             known_fields(item, _ITEM_FIELDS[kind], path)
             message = getattr(self, f"_{kind}")(item, path)
+            if kind == "additional_tools":
+                continue
             if kind == "reasoning":
                 self._follows(items, index, item)
                 continue
@@ -266,6 +259,10 @@ class Reader:
             for number, part in enumerate(output)
         ]
         return Message("tool", "\n".join(texts), call_id=call_id, parts=tuple(texts))
+
+    def _additional_tools(self, item: dict[str, Any], path: str) -> None:
+        one_of(need(item, "role", str, f"{path}.role"), ("developer",), f"{path}.role")
+        self._declare(need(item, "tools", list, f"{path}.tools"), f"{path}.tools")
 
     def _reasoning(self, item: dict[str, Any], path: str) -> None:
         need(item, "id", str, f"{path}.id")

@@ -113,11 +113,13 @@ class Service:
             message = "invalid x-api-key" if anthropic else "Incorrect API key provided."
             raise Refusal(message, status=401, code=None if anthropic else "invalid_api_key")
 
-    def read(self, dialect: Dialect, raw: Any, key: str) -> Parsed:
+    def read(
+        self, dialect: Dialect, raw: Any, key: str, betas: frozenset[str] = frozenset()
+    ) -> Parsed:
         """Return the parsed request, or raise the refusal that the vendor would answer with."""
         if not isinstance(raw, dict):
             raise Refusal("The request body must be a JSON object.")
-        parsed = dialect.parse(raw, key)
+        parsed = dialect.parse(raw, key, betas)
         name = parsed.request.model
         if self._models is not None and name not in self._models:
             if dialect.api == "messages":

@@ -67,8 +67,11 @@ class Dialect(Protocol):
     call_prefix: str
     id_prefix: str
 
-    def parse(self, raw: dict[str, Any], key: str) -> Parsed:
-        """Return the request, or raise the Refusal that the vendor would answer with."""
+    def parse(self, raw: dict[str, Any], key: str, betas: frozenset[str] = frozenset()) -> Parsed:
+        """Return the request, or raise the Refusal that the vendor would answer with.
+
+        `betas` are what Anthropic's header of that name asks for.
+        """
         ...
 
     def body(self, reply: Reply) -> dict[str, Any]:

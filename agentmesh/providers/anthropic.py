@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -23,18 +24,30 @@ from agentmesh.providers.chunks import Reader, reasoning_chunk, text_chunk
 from agentmesh.providers.failures import failure, told_failure
 from agentmesh.providers.ids import CallIds
 from agentmesh.providers.usage import from_anthropic
-from agentmesh.providers.wire import EMPTY, mark_of, once, texts, unknown_message
+from agentmesh.providers.wire import EMPTY, change_of, mark_of, once, texts, unknown_message
+
+INLINE_TOOLS = "inline-tools-2026-09-15"
+"""The beta under which a message may define, redefine or withdraw a tool."""
 
 OPENING = "(the conversation begins)"
 """Stands where a log starts with the assistant: the API wants the user to speak first."""
 
 MAX_MARKS = 4
 
+_CHANGING = re.compile(r"claude-(?:(?:fable|mythos)-5.*|opus-(?:4-8|5).*|sonnet-5-5.*|haiku-5-5.*)")
+"""Models that take a system message, and with it a change of the tools, in mid-conversation."""
+
 _CHOICES = {"auto": "auto", "any": "any", "required": "any", "none": "none", True: "any"}
 
 
 class AnthropicModel(ChatModel):
     """A Claude model, on the `anthropic` SDK.
+
+    A change of the tools is a system message of its own (`BetaRequestToolAdditionBlockParam` and
+    `BetaRequestToolRemovalBlockParam` of the SDK; platform.claude.com, "Mid-conversation system
+    messages and tool changes"): what stands before it stays cached. It follows the user's side and
+    comes before the answer. A model that takes none reads in words what is no more, and is given
+    what is new with the next epoch.
 
     >>> AnthropicModel(model="claude-opus-5-5", api_key="sk-...").model_name
     'anthropic:claude-opus-5-5'
@@ -55,6 +68,7 @@ class AnthropicModel(ChatModel):
         stop: Sequence[str] | None = None,
         stream: bool = False,
         cache_key: str = "",
+        withheld: Collection[str] = (),
         **extra: Any,
     ) -> dict[str, Any]:
         """Return the body of a Messages request; a `mark` becomes `cache_control`."""
@@ -69,11 +83,20 @@ class AnthropicModel(ChatModel):
                 body["tool_choice"] = _choice(tool_choice, parallel)
         if system:
             body["system"] = system
-        body["messages"] = _turns(rest, self.model_name)
+        changing = self.tool_changes and _CHANGING.fullmatch(self.model) is not None
+        body["messages"] = _turns(rest, self.model_name, changing=changing)
         if stream:
             body["stream"] = True
         _check_marks(body)
         return body
+
+    @staticmethod
+    def _headers(own: Mapping[str, str], body: Mapping[str, Any]) -> Mapping[str, str]:
+        if all(turn["role"] != "system" for turn in body.get("messages", ())):
+            return own
+        own = {name.lower(): value for name, value in own.items()}
+        betas = [name for name in own.get("anthropic-beta", "").split(",") if name.strip()]
+        return {**own, "anthropic-beta": ",".join(dict.fromkeys([*betas, INLINE_TOOLS]))}
 
     def _reader(self) -> Reader:
         return _AnthropicReader(self.model_name)
@@ -102,10 +125,10 @@ def _split(messages: Sequence[BaseMessage]) -> tuple[list[Block], Sequence[BaseM
     return system, messages[count:]
 
 
-def _turns(messages: Sequence[BaseMessage], model: str) -> list[dict[str, Any]]:
+def _turns(messages: Sequence[BaseMessage], model: str, *, changing: bool) -> list[dict[str, Any]]:
     ids = CallIds()
     turns: list[dict[str, Any]] = []
-    key, make = ("anthropic", model), partial(_blocks, model)
+    key, make = ("anthropic", model, changing), partial(_blocks, model, changing)
     for message in messages:
         role, blocks = once(message, key, make)
         if not blocks:
@@ -113,7 +136,7 @@ def _turns(messages: Sequence[BaseMessage], model: str) -> list[dict[str, Any]]:
         if not turns or turns[-1]["role"] != role:
             turns.append({"role": role, "content": []})
         turns[-1]["content"] += [_with_id(block, ids) for block in blocks]
-    if not turns or turns[0]["role"] == "assistant":
+    if not turns or turns[0]["role"] != "user":
         turns.insert(0, {"role": "user", "content": [{"type": "text", "text": OPENING}]})
     for turn in turns:
         if turn["role"] == "user" and len(turn["content"]) > 1:
@@ -121,8 +144,10 @@ def _turns(messages: Sequence[BaseMessage], model: str) -> list[dict[str, Any]]:
     return turns
 
 
-def _blocks(model: str, message: BaseMessage) -> tuple[str, list[Block]]:
+def _blocks(model: str, changing: bool, message: BaseMessage) -> tuple[str, list[Block]]:
     """Return a message's role and blocks; calls and results still bear the log's ids."""
+    if changing and (change := change_of(message)) is not None:
+        return "system", _changed(change)
     if isinstance(message, AIMessage):
         return "assistant", _assistant(message, model)
     if isinstance(message, ToolMessage):
@@ -130,6 +155,18 @@ def _blocks(model: str, message: BaseMessage) -> tuple[str, list[Block]]:
     if isinstance(message, (HumanMessage, SystemMessage)):
         return "user", [_text(block) for block in texts(message)]
     raise unknown_message(message)
+
+
+def _changed(change: Mapping[str, Any]) -> list[Block]:
+    added = [
+        {"type": "tool_definition", "definition": _tool(function, None)}
+        for function in change["added"]
+    ]
+    removed = [{"type": "tool_reference", "name": name} for name in change["removed"]]
+    return [
+        *({"type": "tool_addition", "tool": tool} for tool in added),
+        *({"type": "tool_removal", "tool": tool} for tool in removed),
+    ]
 
 
 def _with_id(block: Block, ids: CallIds) -> Block:

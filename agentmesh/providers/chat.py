@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 from langchain_core.callbacks import (
@@ -61,6 +62,8 @@ class ChatModel(BaseChatModel):
     """More fields of the vendor's request body, such as `thinking` or `reasoning`."""
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
     """More HTTP headers, such as `anthropic-beta` or a gateway's own."""
+    tool_changes: bool = True
+    """Tell of a changed tool in the vendor's own way, if it has one; a gateway may know none."""
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
@@ -103,9 +106,14 @@ class ChatModel(BaseChatModel):
         stop: Sequence[str] | None = None,
         stream: bool = False,
         cache_key: str = "",
+        withheld: Collection[str] = (),
         **extra: Any,
     ) -> dict[str, Any]:
-        """Return the request's body: equal arguments give equal bytes."""
+        """Return the request's body: equal arguments give equal bytes.
+
+        `withheld` names tools that this caller may not use; an API that can leave a tool out
+        without another list does so, and with any other one a call of it is refused.
+        """
 
     @abstractmethod
     def _reader(self) -> Reader:
@@ -259,9 +267,14 @@ class ChatModel(BaseChatModel):
                 model=self.model_name,
                 api_key=self.key(),
                 base_url=self.base_url,
-                headers=self.headers,
+                headers=partial(self._headers, self.headers),
             )
         return self._connection
+
+    @staticmethod
+    def _headers(own: Mapping[str, str], body: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return the headers that go with a body, the model's `own` among them."""
+        return own
 
     def _fields(self, extra: Mapping[str, Any]) -> dict[str, Any]:
         """Return the body's free fields in a fixed order; a call's win over the model's."""

@@ -5,7 +5,7 @@ Such servers differ in what they leave out; what they share is plain: every cont
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from langchain_core.messages import (
@@ -67,6 +67,7 @@ class CompatibleModel(ChatModel):
         stop: Sequence[str] | None = None,
         stream: bool = False,
         cache_key: str = "",
+        withheld: Collection[str] = (),
         **extra: Any,
     ) -> dict[str, Any]:
         """Return the body of a Chat Completions request; marks mean nothing here."""

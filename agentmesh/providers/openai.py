@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -37,6 +37,12 @@ _CHOICES = {"auto": "auto", "any": "required", "required": "required", "none": "
 class OpenAIModel(ChatModel):
     """A model of OpenAI, on the `openai` SDK.
 
+    Tools that are new are an item of their own, `additional_tools`; those that are no more, and
+    the `withheld` ones that this caller may not use, are left out of `allowed_tools` (types of the
+    SDK: `AdditionalTools` in `ResponseInputItemParam`, `ToolChoiceAllowedParam`). Either leaves the
+    tool list and all that stands before it as it was, and cached. A tool that is defined anew is
+    shown so with the next epoch.
+
     >>> OpenAIModel(model="gpt-6.1-sol", api_key="sk-...").model_name
     'openai:gpt-6.1-sol'
     """
@@ -56,6 +62,7 @@ class OpenAIModel(ChatModel):
         stop: Sequence[str] | None = None,
         stream: bool = False,
         cache_key: str = "",
+        withheld: Collection[str] = (),
         **extra: Any,
     ) -> dict[str, Any]:
         """Return the body of a Responses request; a `mark` becomes a breakpoint.
@@ -72,11 +79,15 @@ class OpenAIModel(ChatModel):
         key = cache_key or wire.cache_key(messages)
         if key:
             body["prompt_cache_key"] = key
-        if tools:
-            body["tools"] = [_tool(tool["function"]) for tool in as_tools(tools)]
-            if tool_choice is not None:
-                body["tool_choice"] = _choice(tool_choice)
-        items, marked = _items(messages, self.model_name, explicit=explicit)
+        listed = [_tool(tool["function"]) for tool in as_tools(tools)]
+        offered = _Offered([tool["name"] for tool in listed])
+        changes = offered if self.tool_changes else None
+        items, marked = _items(messages, self.model_name, changes, explicit=explicit)
+        if listed:
+            body["tools"] = listed
+            choice = offered.choice(tool_choice, withheld)
+            if choice is not None:
+                body["tool_choice"] = choice
         if marked:
             body["prompt_cache_options"] = {
                 "mode": "explicit",
@@ -105,8 +116,37 @@ class OpenAIModel(ChatModel):
         )
 
 
+class _Offered:
+    """The tools that a request declares, in their order, and those of them that may be called."""
+
+    def __init__(self, listed: Sequence[str]) -> None:
+        self._callable = dict.fromkeys(listed, True)
+
+    def change(self, change: Mapping[str, Any]) -> list[Block]:
+        """Return the items that tell of a change: the tools that no item has declared yet."""
+        new = [f for f in change["added"] if f["name"] not in self._callable]
+        self._callable |= dict.fromkeys((f["name"] for f in change["added"]), True)
+        self._callable |= dict.fromkeys(change["removed"], False)
+        tools = [_tool(function) for function in new]
+        return [{"type": "additional_tools", "role": "developer", "tools": tools}] if new else []
+
+    def choice(self, tool_choice: Any, withheld: Collection[str]) -> Any:
+        """Return the choice as it is given, narrowed to what may be called."""
+        chosen = None if tool_choice is None else _choice(tool_choice)
+        allowed = [n for n, free in self._callable.items() if free and n not in withheld]
+        if len(allowed) == len(self._callable) or chosen not in (None, "auto", "required"):
+            return chosen
+        if not allowed:
+            return "none"
+        return {
+            "type": "allowed_tools",
+            "mode": chosen or "auto",
+            "tools": [{"type": "function", "name": name} for name in allowed],
+        }
+
+
 def _items(
-    messages: Sequence[BaseMessage], model: str, *, explicit: bool
+    messages: Sequence[BaseMessage], model: str, changes: _Offered | None, *, explicit: bool
 ) -> tuple[list[Block], bool]:
     """Return a request's input items, and whether any of them bears a breakpoint."""
     ids = CallIds()
@@ -114,6 +154,9 @@ def _items(
     marked = False
     key, make = ("openai", model), partial(_made, model, explicit)
     for message in messages:
+        if changes is not None and (change := wire.change_of(message)) is not None:
+            items += changes.change(change)
+            continue
         own = wire.once(message, key, make)
         items += [_with_id(item, ids) for item in own.items]
         marked = marked or own.marked

@@ -6,6 +6,7 @@ bound to that model. Entries never change, so each is converted once.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +22,8 @@ from agentmesh import canonical
 from agentmesh.errors import InputError
 from agentmesh.prompt import Prompt, ToolSpec, Ttl
 from agentmesh.providers.blocks import Block, to_answer
-from agentmesh.providers.wire import freeze
+from agentmesh.providers.wire import CHANGE, freeze
+from agentmesh.toolview import KIND, Change, ToolView
 
 CACHED_ENTRIES = 8192
 
@@ -46,20 +48,39 @@ def to_messages(prompt: Prompt, model: str) -> list[BaseMessage]:
             system[-1].setdefault("mark", mark)
     if system:
         messages.append(SystemMessage(_content(system, ours)))
-    marks = prompt.marks.entries if ours else {}
-    for entry in prompt.entries:
-        messages.extend(_entry(entry.kind, entry.body, model, marks.get(entry.seq), ours))
-    if prompt.tail.strip():
-        messages.append(HumanMessage(_content([{"type": "text", "text": prompt.tail}], ours)))
+    messages.extend(_log(prompt, model, ours))
     if prompt.cache_key and messages and ours:
         first = {"additional_kwargs": {"cache_key": prompt.cache_key}}
         messages[0] = messages[0].model_copy(update=first)
     return messages
 
 
+def _log(prompt: Prompt, model: str, ours: bool) -> Iterator[BaseMessage]:
+    """Yield the log and the tail; a change of the tools stands before the answer that follows it.
+
+    Between a call and its result no vendor takes one, nor Anthropic between two texts of a user.
+    """
+    marks = prompt.marks.entries if ours else {}
+    tools = ToolView.of(prompt.tools, ())
+    changes: list[BaseMessage] = []
+    for entry in prompt.entries:
+        if entry.kind == KIND:
+            change, tools = tools.after(entry)
+            changes += _change(change, ours)
+            continue
+        if entry.kind == "assistant" and changes:
+            yield from changes
+            changes = []
+        yield from _entry(entry.kind, entry.body, model, marks.get(entry.seq), ours)
+    if prompt.tail.strip():
+        yield HumanMessage(_content([{"type": "text", "text": prompt.tail}], ours))
+    yield from changes
+
+
 def to_tools(prompt: Prompt, *, marks: bool = True) -> list[dict[str, Any]]:
     """Return a prompt's tools as function dicts for `bind_tools`, sorted by name.
 
+    It is the list that the epoch froze: what has changed since is told by `to_messages`.
     A mark on `tools` is a `mark` on the last one, which our models alone understand: leave it
     out (`marks=False`) for a foreign model.
     """
@@ -74,12 +95,27 @@ def to_tools(prompt: Prompt, *, marks: bool = True) -> list[dict[str, Any]]:
 def forget() -> None:
     """Drop every converted entry: after an erasure, nothing of it stays in this process."""
     _entry.cache_clear()
+    _change.cache_clear()
 
 
 @lru_cache(maxsize=1024)
 def _function(spec: ToolSpec) -> dict[str, Any]:
     function = {"name": spec.name, "description": spec.description}
     return {**function, "parameters": canonical.loads(spec.parameters)}
+
+
+@lru_cache(maxsize=1024)
+def _change(change: Change, ours: bool) -> tuple[BaseMessage, ...]:
+    """Return what tells of a change: to our models its fields, to any the words on what is gone."""
+    if not (change.notice or (ours and change.added)):
+        return ()
+    fields = {
+        "added": [_function(spec) for spec in change.added],
+        "removed": list(change.removed),
+    }
+    told = HumanMessage(change.notice, additional_kwargs={CHANGE: fields} if ours else {})
+    freeze(told)
+    return (told,)
 
 
 @lru_cache(maxsize=CACHED_ENTRIES)

@@ -72,10 +72,10 @@ class Connection:
         model: str,
         api_key: str,
         base_url: str | None,
-        headers: Mapping[str, str],
+        headers: Callable[[Mapping[str, Any]], Mapping[str, str]],
     ) -> None:
-        self._headers = {**headers, "Content-Type": "application/json"}
-        self._secrets = (api_key, *headers.values())
+        self._headers = headers
+        self._secrets = (api_key, *headers({}).values())
         self._sdk_name = sdk
         self._model = model
         self._api_key = api_key
@@ -219,7 +219,8 @@ class Connection:
         return options
 
     def _sent(self, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        options = {"timeout": httpx2.Timeout(timeout_s), "headers": self._headers}
+        headers = {**self._headers(body), "Content-Type": "application/json"}
+        options = {"timeout": httpx2.Timeout(timeout_s), "headers": headers}
         return {"content": encode(body), "options": options}
 
     def _answer(self, response: httpx2.Response) -> Answer:

@@ -18,6 +18,10 @@ EMPTY = "(empty)"
 """What a tool that returned nothing is shown to have returned, where something must be said."""
 
 
+CHANGE = "tools"
+"""Where a message holds a change of the tools: the functions `added`, the names `removed`."""
+
+
 class _Frozen(NamedTuple):
     message: weakref.ref[BaseMessage]
     wires: dict[Hashable, Any]
@@ -66,6 +70,12 @@ def texts(message: BaseMessage) -> list[Block]:
             continue
         blocks.append({"text": text, "mark": mark} if mark else {"text": text})
     return blocks
+
+
+def change_of(message: BaseMessage) -> dict[str, Any] | None:
+    """Return the change of the tools that a message tells of, if it is such a one."""
+    change: dict[str, Any] | None = message.additional_kwargs.get(CHANGE)
+    return change
 
 
 def mark_of(message: BaseMessage) -> str | None:

@@ -207,7 +207,7 @@ REFUSED_BY_ANTHROPIC = {
     ),
     "system message after the assistant": (
         {"messages": [HI, assistant(text("a")), {"role": "system", "content": "x"}, HI]},
-        "must follow a user turn",
+        "must follow a 'user' message",
     ),
     "prompt above the window": (
         {"messages": [user(text("x" * 4_400_000))]},
