@@ -1,9 +1,10 @@
-"""What a prompt offers to a student that copies: facts, the customer's tokens, tools' results."""
+"""What a prompt offers to a student that copies: facts, the customer's words, tools' results."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -11,26 +12,39 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from agentmesh.distill.ensemble import MARKS
+from agentmesh.distill.lists import chosen
 from agentmesh.distill.traces import Message
 
 TOKEN = re.compile(
-    r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+|#?\w*\d[\w./:-]*\w|#?\d|[A-Z][\w'-]+(?: [A-Z][\w'-]+)*|\"[^\"]+\""
+    r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+"
+    r"|#?(?:[^\W\d_]+-)?\w*\d(?:[\w./:-]*\w)?"
+    r"|(?<!\w)[A-ZÀ-ÖØ-Þ][^\W\d]+(?:['-][^\W\d]+)*(?: [A-ZÀ-ÖØ-Þ][^\W\d]+(?:['-][^\W\d]+)*)*"
+    r"|\"[^\"]+\""
 )
+"""Addresses, codes and numbers, names of capitalised words, what stands in quotes."""
+
 _FACT = re.compile(r"^([\w][\w.-]*): (.+?)(?: \[[a-z ]+\])?$", re.MULTILINE)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _NUMBER = re.compile(r"-?\d{1,9}(?:\.\d{1,4})?")
 _OPENING = re.compile(r"(?:^|[.!?,;:\n])\s*$")
+_WORD = re.compile(r"\w+")
 _LEAVES = 400
-_MARKS = 60
-_DATES = 4
+_MARKS = 80
+_DATES = 5
 _DAYS = (0, 1, 7, 14, 30, 90)
 _SHORT = 16
 _TOGETHER = 6
 _NAME_WORDS = 4
+_BEFORE = 3
+"""Earlier messages of the customer that are values as a whole."""
+_SAID_LAST = 4
+"""Words of the agent's last answer that a classifier reads."""
 
 
 class Source(NamedTuple):
-    """Where a value stands: `fact`, `now` (the latest message), `said` (any), `result`, `fixed`.
+    """Where a value stands: `fact`, `now` (the latest message), `said` (any), `before` (an earlier
+    one as a whole), `result`, `fixed`.
+
     `key` is the fact's name, the token's form and place, or the tool and the path in its result.
     """
 
@@ -47,7 +61,8 @@ class Scene:
     earlier: tuple[str, ...]
     values: Mapping[Source, Any]
     places: Mapping[str, tuple[Source, ...]] = field(repr=False)
-    answered: bool = False
+    answered: str = ""
+    """What the agent said last."""
 
     def sources(self, value: Any) -> tuple[Source, ...]:
         """Return where a value stands in the prompt."""
@@ -60,39 +75,49 @@ class Scene:
         marks = [f"did_{name}" for name in self.done] + [f"had_{name}" for name in self.earlier]
         marks += [first, f"steps_{len(self.done)}", "_".join([first, *known[:_TOGETHER]])]
         marks += [f"know_{key}" for key in known]
-        told = ["told", *self._results()]
-        return MARKS.join([self.asked.replace(MARKS, " "), " ".join(marks), " ".join(told)])
+        marks += [f"last_{word}" for word in _WORD.findall(self.answered)[:_SAID_LAST]]
+        if self.answered.rstrip().endswith("?"):
+            marks.append("last_asked")
+        told = list(dict.fromkeys(self._results()))[:_MARKS]
+        kinds = [f"{fact}_{mark}" for fact in self._kinds() for mark in [first, *self.done, *told]]
+        parts = [" ".join(part) for part in (marks, ["told", *told], ["kinds", *kinds])]
+        return MARKS.join([self.asked.replace(MARKS, " "), *parts])
 
     def _facts(self) -> Iterator[str]:
         """Yield what is known before anybody speaks: that there is a fact, and a short one's value."""
-        for source, value in self.values.items():
+        for source in self.values:
             if source.kind == "fact" and "/" not in source.key:
                 yield _word(source.key)
-                if isinstance(value, str) and len(value) <= _SHORT and value.isalpha():
-                    yield _word(f"{source.key}_{value}")
+        yield from self._kinds()
 
-    def _results(self) -> list[str]:
-        """Return what tools told, as words: states, sizes of numbers, how dates lie to each other."""
-        marks: list[str] = []
-        dates: list[tuple[str, date]] = []
+    def _kinds(self) -> Iterator[str]:
+        """Yield the facts that are of a few kinds, such as a language, with their values."""
         for source, value in self.values.items():
-            if source.kind != "result":
+            short = isinstance(value, str) and len(value) <= _SHORT and value.isalpha()
+            if short and source.kind == "fact" and "/" not in source.key:
+                yield _word(f"{source.key}_{value}")
+
+    def _results(self) -> Iterator[str]:
+        """Yield what tools told in this turn, as words: states, sizes, how dates lie to each other."""
+        dates: list[tuple[str, date]] = []
+        rows: Counter[str] = Counter()
+        for source, value in self.values.items():
+            if source.kind != "result" or source.key.partition("/")[0] not in self.done:
                 continue
-            if isinstance(value, str | bool) and _is_state(value):
-                marks.append(_word(f"got_{source.key}_{value}"))
+            key, indices = re.subn(r"/\d+(?=/|$)", "/n", source.key)
+            state = isinstance(value, str | bool) and _is_state(value)
+            if indices:
+                rows[f"{key}_{value}" if state else key] += 1
+            elif state:
+                yield _word(f"got_{key}_{value}")
             elif (number := _number(value)) is not None:
-                marks.append(_word(f"size_{source.key}_{_size(number)}"))
+                yield _word(f"size_{key}_{_size(number)}")
             elif (day := _day(value)) is not None:
-                dates.append((source.key, day))
+                dates.append((key, day))
             else:
-                marks.append(_word(f"got_{source.key}"))
-        near = sorted(dates, key=lambda item: (item[0].count("/"), item[0]))[:_DATES]
-        for (one, first), (other, second) in combinations(near, 2):
-            apart = (second - first).days
-            sign = "after" if apart > 0 else "before" if apart < 0 else "on"
-            step = sum(abs(apart) > edge for edge in _DAYS)
-            marks += [_word(f"{other}_{sign}_{one}"), _word(f"{other}_{sign}_{one}_{step}")]
-        return marks[:_MARKS]
+                yield _word(f"got_{key}")
+        yield from (_word(f"rows_{key}_{min(n, 4)}") for key, n in rows.items())
+        yield from _apart(dates)
 
 
 def scene_of(messages: Sequence[Message]) -> Scene:
@@ -104,6 +129,7 @@ def scene_of(messages: Sequence[Message]) -> Scene:
     names: dict[str, str] = {}
     done: list[str] = []
     earlier: list[str] = []
+    answered = ""
     for i, message in enumerate(messages):
         text = str(message.get("content") or "")
         if message["role"] == "system":
@@ -112,20 +138,37 @@ def scene_of(messages: Sequence[Message]) -> Scene:
         elif message["role"] == "user":
             values.update(_tokens("said", text))
         elif message["role"] == "assistant":
+            answered = text or answered
             for call in message.get("tool_calls") or ():
                 names[call["id"]] = call["function"]["name"]
                 (done if i > last else earlier).append(call["function"]["name"])
         elif message["role"] == "tool":
-            name = names.get(message["tool_call_id"], "tool")
-            for path, leaf in leaves(_value(text)):
-                values[Source("result", f"{name}/{path}")] = leaf
+            values.update(_told(names.get(message["tool_call_id"], "tool"), text, asked))
     values.update(_tokens("now", asked))
+    values.update(_whole(messages, users))
     places: dict[str, list[Source]] = {}
     for source, value in values.items():
         places.setdefault(_plain(value), []).append(source)
     found = {value: tuple(sorted(sources, key=rank)) for value, sources in places.items()}
-    answered = any(m["role"] == "assistant" and m.get("content") for m in messages)
     return Scene(asked, tuple(done), tuple(dict.fromkeys(earlier)), values, found, answered)
+
+
+def _told(name: str, text: str, asked: str) -> Iterator[tuple[Source, Any]]:
+    """Yield a result's leaves by their paths, and those of rows that something tells from others."""
+    value = _value(text)
+    for path, leaf in leaves(value):
+        yield Source("result", f"{name}/{path}"), leaf
+    for path, row in chosen(value, asked):
+        for inner, leaf in leaves(row):
+            yield Source("result", f"{name}/{path}/{inner}"), leaf
+
+
+def _whole(messages: Sequence[Message], users: Sequence[int]) -> Iterator[tuple[Source, Any]]:
+    """Yield the customer's messages as wholes, the latest and those right before it."""
+    for back, i in enumerate(reversed(users[-_BEFORE - 1 :])):
+        text = str(messages[i].get("content") or "").strip()
+        if " " in text:
+            yield Source("before", str(back)), text
 
 
 def _fact(key: str, value: Any) -> Iterator[tuple[Source, Any]]:
@@ -152,24 +195,32 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def form(token: str) -> str:
     """Return a token's form: `#W2378156` and `#W1` are both `#A9`."""
-    shape = re.sub(r"[A-Z]+", "A", re.sub(r"[a-z]+", "a", token))
-    return re.sub(r"\d+", "9", shape)
+    letters = ("A" if c.isupper() else "a" if c.isalpha() else c for c in token)
+    return re.sub(r"\d+", "9", re.sub(r"(A|a)\1+", r"\1", "".join(letters)))
 
 
 def _tokens(kind: str, text: str) -> Iterator[tuple[Source, Any]]:
-    """Yield tokens by form, counted from the front; the last one of a form is also `-1`."""
+    """Yield tokens by form, counted from the front; the last one of a form is also `-1`.
+
+    Two that stand side by side are one more: a street and its number.
+    """
     seen: dict[str, int] = {}
+    before: re.Match[str] | None = None
     for match in TOKEN.finditer(text):
         token = match[0].strip('"')
-        if token.isalpha() and _OPENING.search(text, 0, match.start()):
-            continue  # a capital letter that only begins a sentence
-        shape = form(token)
-        seen[shape] = seen.get(shape, -1) + 1
-        yield Source(kind, f"{shape}@{seen[shape]}"), token
-        yield Source(kind, f"{shape}@-1"), token
+        together = before is not None and text[before.end() : match.start()] == " "
+        found = [f"{before[0]} {token}"] if before is not None and together else []
+        if not (token.isalpha() and _OPENING.search(text, 0, match.start())):
+            found.append(token)  # a capital letter that only begins a sentence names nothing
+        for each in found:
+            shape = form(each)
+            seen[shape] = seen.get(shape, -1) + 1
+            yield Source(kind, f"{shape}@{seen[shape]}"), each
+            yield Source(kind, f"{shape}@-1"), each
+        before = match
 
 
-_ORDER = ("result", "now", "fact", "said", "fixed")
+_ORDER = ("result", "now", "fact", "said", "before", "fixed")
 
 
 def rank(source: Source) -> tuple[int, str]:
@@ -179,6 +230,11 @@ def rank(source: Source) -> tuple[int, str]:
 
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Say whether two values read the same."""
+    return _plain(one) == _plain(other)
 
 
 def _value(text: str) -> Any:
@@ -208,6 +264,16 @@ def _day(value: Any) -> date | None:
         return date.fromisoformat(value[:10])
     except ValueError:
         return None
+
+
+def _apart(dates: Sequence[tuple[str, date]]) -> Iterator[str]:
+    """Yield how the first few dates lie to each other: which is later, and roughly by how much."""
+    near = sorted(dates, key=lambda item: (item[0].count("/"), item[0]))[:_DATES]
+    for (one, first), (other, second) in combinations(near, 2):
+        apart = (second - first).days
+        sign = "after" if apart > 0 else "before" if apart < 0 else "on"
+        step = sum(abs(apart) > edge for edge in _DAYS)
+        yield from (_word(f"{other}_{sign}_{one}"), _word(f"{other}_{sign}_{one}_{step}"))
 
 
 def _word(text: str) -> str:

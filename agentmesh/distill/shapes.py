@@ -1,7 +1,7 @@
 """Answers as shapes: which tools are called or which template is said, and how its slots are filled.
 
-A shape is learned from answers that differ only in values that stand somewhere in the prompt.
-Each slot remembers the sources that had its value most often, best first.
+A shape is learned from answers that differ only in values that stand somewhere in the prompt, as
+a whole argument or within a text. Each slot remembers where its value is to be looked for.
 """
 
 from __future__ import annotations
@@ -13,15 +13,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from agentmesh import canonical
-from agentmesh.distill.scene import Scene, Source, leaves, rank
+from agentmesh.distill.scene import Scene, Source, leaves, rank, same
 from agentmesh.distill.traces import Message
 
 _SLOT = re.compile(r"\{(\d+)\}")
 _OPENING = re.compile(r"([^.!?,:]{2,24}(?:, \{0\})?[,:!]) (?=\S)")
 _WORDS = re.compile(r"\{\d+\}|[^{}]+|[{}]")
-_SOURCES = 4
+_SOURCES = 8
 """Sources that a slot remembers."""
 
+_CANDIDATES = 40
+"""Sources of a slot's values that are weighed against each other, the most frequent ones."""
+
+_WRONG = 3
+"""How many right values a wrong one outweighs."""
 
 COMPUTED = "computed"
 """The shape of calls with an amount that stands nowhere: who copies does not compute."""
@@ -48,17 +53,31 @@ def take(answer: Message, scene: Scene) -> Taken:
             arguments = {}
         found = sorted(leaves(arguments))
         copied = [(path, value) for path, value in found if path and scene.sources(value)]
-        fixed = [[path, value] for path, value in found if path and not scene.sources(value)]
-        if any(isinstance(value, float) for _, value in fixed):
+        others = [(path, value) for path, value in found if path and not scene.sources(value)]
+        if any(isinstance(value, float) for _, value in others):
             return Taken(COMPUTED, ())
-        plan.append([call["function"]["name"], [path for path, _ in copied], fixed])
+        told = {path: _slotted(value, scene) for path, value in others if _sentence(value)}
+        texts = [[path, text] for path, (text, inside) in told.items() if inside]
+        fixed = [[path, value] for path, value in others if not told.get(path, ("", []))[1]]
+        plan.append([call["function"]["name"], [path for path, _ in copied], fixed, texts])
         values += [value for _, value in copied]
+        values += [value for path, _ in texts for value in told[path][1]]
     said = str(answer.get("content") or "")
     return Taken(canonical.dumps({"calls": plan, "said": said}), tuple(values))
 
 
+def _sentence(value: Any) -> bool:
+    """Say whether an argument is a text of several words, in which values may stand."""
+    return isinstance(value, str) and value.count(" ") > 1
+
+
 def _take_text(text: str, scene: Scene) -> Taken:
-    """Replace what the scene holds by slots, the longest values first."""
+    slotted, values = _slotted(text, scene)
+    return Taken(canonical.dumps({"say": slotted}), tuple(values))
+
+
+def _slotted(text: str, scene: Scene) -> tuple[str, list[str]]:
+    """Return a text with slots for what the scene holds, the longest values first, and the values."""
     spans: list[tuple[int, int, str]] = []
     for value in sorted(scene.places, key=len, reverse=True):
         if (len(value) < 2 and not value.isdigit()) or value in (
@@ -69,6 +88,8 @@ def _take_text(text: str, scene: Scene) -> Taken:
             "[]",
             '""',
         ):
+            continue
+        if value not in text:
             continue
         for match in re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", text):
             if all(match.end() <= a or match.start() >= b for a, b, _ in spans):
@@ -82,7 +103,7 @@ def _take_text(text: str, scene: Scene) -> Taken:
         values.append(value)
         at = end
     parts.append(_guard(text[at:]))
-    return Taken(canonical.dumps({"say": "".join(parts)}), tuple(values))
+    return "".join(parts), values
 
 
 def opening_of(taken: Taken) -> tuple[Taken, Taken] | None:
@@ -113,17 +134,39 @@ def _guard(text: str) -> str:
 
 
 def learn(values: Sequence[Sequence[Any]], scenes: Sequence[Scene]) -> list[list[list[Any]]]:
-    """Return, for each slot, its sources as `[kind, key]`, those that had its value most first."""
-    slots = []
-    for place in range(len(values[0])):
-        counts: Counter[Source] = Counter()
-        for row, scene in zip(values, scenes, strict=True):
-            counts.update(scene.sources(row[place]))
-            counts[Source("fixed", canonical.dumps(row[place]))] += 1
-        best = sorted(counts.items(), key=lambda item: (-item[1], rank(item[0])))
-        need = max(2, best[0][1] // 10) if len(values) > 1 else 1
-        slots.append([[s.kind, s.key] for s, n in best[:_SOURCES] if n >= need])
-    return slots
+    """Return, for each slot, its sources as `[kind, key]`: the first that is there has the value."""
+    return [
+        [[s.kind, s.key] for s in _learn_slot([row[place] for row in values], scenes)]
+        for place in range(len(values[0]))
+    ]
+
+
+def _learn_slot(values: Sequence[Any], scenes: Sequence[Scene]) -> list[Source]:
+    """Return the sources of a slot, in the order in which they are looked for.
+
+    One after the other is chosen by how often it is right where those before it are not there,
+    less what it gets wrong: what is often right must not hide what is always right.
+    """
+    counts: Counter[Source] = Counter()
+    for value, scene in zip(values, scenes, strict=True):
+        counts.update(scene.sources(value))
+        counts[Source("fixed", canonical.dumps(value))] += 1
+    usual = sorted(counts, key=lambda source: (-counts[source], rank(source)))[:_CANDIDATES]
+    least = 2 if len(values) > 1 else 1
+    left, chosen = list(range(len(values))), list[Source]()
+    while left and len(chosen) < _SOURCES:
+        scores: list[tuple[int, int, Source]] = []
+        for at, source in enumerate(usual):
+            there = [i for i in left if _find(source, scenes[i]) is not None]
+            right = sum(same((_find(source, scenes[i]) or ("",))[0], values[i]) for i in there)
+            if right >= least and right > _WRONG * (len(there) - right):
+                scores.append((right - _WRONG * (len(there) - right), -at, source))
+        if not scores:
+            break
+        best = max(scores)[2]
+        chosen.append(best)
+        left = [i for i in left if _find(best, scenes[i]) is None]
+    return chosen or usual[:1]
 
 
 def make(
@@ -133,23 +176,21 @@ def make(
     values: list[Any] = []
     for sources in slots:
         found = next(
-            (v for kind, key in sources if (v := _find(kind, key, scene)) is not None), None
+            (v for kind, key in sources if (v := _find(Source(kind, key), scene)) is not None), None
         )
         if found is None:
             return None
         values.append(found[0])
     plan = canonical.loads(shape)
     if "say" in plan:
-        parts = (
-            _text(values[int(m[1])]) if (m := _SLOT.fullmatch(part)) else part
-            for part in _WORDS.findall(plan["say"])
-        )
-        return {"role": "assistant", "content": "".join(parts).replace("{\u200b", "{")}
+        return {"role": "assistant", "content": _filled(plan["say"], values)}
     calls, at = [], 0
-    for number, (name, paths, fixed) in enumerate(plan["calls"]):
-        filled = dict(zip(paths, values[at : at + len(paths)], strict=True))
-        filled |= dict(fixed)
+    for number, (name, paths, fixed, texts) in enumerate(plan["calls"]):
+        filled = dict(zip(paths, values[at : at + len(paths)], strict=True)) | dict(fixed)
         at += len(paths)
+        for path, text in texts:
+            filled[path] = _filled(text, values[at:])
+            at += len(_SLOT.findall(text))
         arguments = json.dumps(build(filled), ensure_ascii=False)
         function = {"name": name, "arguments": arguments}
         this = call_id if len(plan["calls"]) == 1 else f"{call_id}_{number}"
@@ -157,10 +198,17 @@ def make(
     return {"role": "assistant", "content": plan["said"] or None, "tool_calls": calls}
 
 
-def _find(kind: str, key: str, scene: Scene) -> tuple[Any] | None:
-    if kind == "fixed":
-        return (canonical.loads(key),)
-    source = Source(kind, key)
+def _filled(text: str, values: Sequence[Any]) -> str:
+    parts = (
+        _text(values[int(m[1])]) if (m := _SLOT.fullmatch(part)) else part
+        for part in _WORDS.findall(text)
+    )
+    return "".join(parts).replace("{\u200b", "{")
+
+
+def _find(source: Source, scene: Scene) -> tuple[Any] | None:
+    if source.kind == "fixed":
+        return (canonical.loads(source.key),)
     return (scene.values[source],) if source in scene.values else None
 
 
