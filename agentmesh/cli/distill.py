@@ -15,8 +15,8 @@ from agentmesh.cli.output import console, print_json, progress, table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agentmesh.distill.lifecycle import Version
     from agentmesh.distill.selection import Policy
+    from agentmesh.distill.version import Version
     from agentmesh.memory import Memory
 
 app = typer.Typer(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from agentmesh.distill.feedback import give
     from agentmesh.distill.formats import Example, Manifest, export, read_examples
     from agentmesh.distill.leaks import Contamination, Row, contamination, rows_of
-    from agentmesh.distill.lifecycle import Register, Version
+    from agentmesh.distill.lifecycle import Register
     from agentmesh.distill.local import LocalStudent
     from agentmesh.distill.log import read_traces
     from agentmesh.distill.loop import Held, Loop, distil, measure
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agentmesh.distill.student import Guess, Student
     from agentmesh.distill.terms import Ruling, check_terms, terms_of
     from agentmesh.distill.traces import Outcome, Trace, conversation_traces, read_rows
+    from agentmesh.distill.version import Version
     from agentmesh.distill.watch import Advice, Watch
 
 __all__ = [
@@ -97,7 +98,7 @@ _MODULES = {
     "Student": "student",
     "StudentModel": "serve",
     "Trace": "traces",
-    "Version": "lifecycle",
+    "Version": "version",
     "Watch": "watch",
     "agree": "evaluate",
     "check_split": "splits",

@@ -7,114 +7,28 @@ version that was live before is live again.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, func, insert, select, update
 
 from agentmesh import canonical
+from agentmesh.distill.version import State, Version, fingerprint, moved, prior, unfit
 from agentmesh.distill.watch import Advice, Watch
-from agentmesh.errors import ConfigError, ConflictError, CorruptError
+from agentmesh.errors import ConfigError, ConflictError
 from agentmesh.memory.tables import models
 
 if TYPE_CHECKING:
     from agentmesh.memory import Memory
 
-State = Literal["candidate", "shadow", "canary", "live", "retired"]
 T = TypeVar("T")
 
 NEXT: Mapping[str, State] = {"candidate": "shadow", "shadow": "canary", "canary": "live"}
 """The state after each; a retired version stays retired, unless a rollback brings it back."""
 
-PRIOR_RUNS = 20.0
-"""How many runs the prior of a new version counts for in its belief."""
-
 TRUSTED = 0.7
 """A version whose belief falls below this is rolled back: it is the router's usual bar."""
-
-GAP_RUNS = 50.0
-"""How many runs of earlier versions it takes until half of their surprise is expected again."""
-
-OTHERS = 0.25
-"""What a run of another student counts for in a version's prior."""
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """One version of a student: its state, how it was made, what happened to it."""
-
-    name: str
-    version: int
-    state: State
-    facts: Mapping[str, Any]
-    path: str
-    sha: str
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        """The audit trail, oldest first: `at`, `from`, `to`, `by`, `why`."""
-        return list(self.facts["events"])
-
-    @property
-    def belief(self) -> float | None:
-        """The success to expect where it answers: its prior, moved by its own runs since."""
-        prior = self.facts.get("prior")
-        if prior is None:
-            return None
-        return _moved(prior, *self.runs)
-
-    @property
-    def runs(self) -> tuple[int, float]:
-        """How many runs it served since it was last moved, and how many of them succeeded."""
-        watch = self.facts.get("watch") or {}
-        return watch.get("runs", 0), watch.get("successes", 0.0)
-
-    def intact(self) -> Version:
-        """Return the version itself; CorruptError if its files changed since it was registered."""
-        if fingerprint(self.path) != self.sha:
-            raise CorruptError(
-                f"the files of {self.name!r} version {self.version} changed since it was registered",
-                hint="restore them, or roll back",
-            )
-        return self
-
-
-def prior(name: str, measured: float, earlier: Sequence[Version]) -> float:
-    """Return what to expect of a new version before its first run.
-
-    What was measured beforehand, corrected by how much less (or more) than measured the runs of
-    earlier versions succeeded: this student's own count fully, those of other students a quarter,
-    and with few runs behind it the correction is small.
-    """
-    gap = weight = 0.0
-    for version in earlier:
-        before = version.facts.get("measured", {}).get("success")
-        runs, successes = version.runs
-        if before is None or not runs:
-            continue
-        share = 1.0 if version.name == name else OTHERS
-        gap += share * (successes - before * runs)
-        weight += share * runs
-    return min(0.999, max(0.001, measured + gap / (weight + GAP_RUNS)))
-
-
-def fingerprint(path: Path | str) -> str:
-    """Return the SHA-256 of a student's file, or of all files of its folder."""
-    path = Path(path)
-    digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    if not files:
-        raise ConfigError(f"there is no student at {str(path)!r}", hint="train one first")
-    for file in files:
-        name = "" if file == path else file.relative_to(path).as_posix()
-        digest.update(f"{name}\n".encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 class Register:
@@ -218,7 +132,7 @@ class Register:
         """Move a version to its next state; the one that was there before is retired.
 
         Raises:
-            ConfigError: it is live or retired already, or was never measured.
+            ConfigError: it is live or retired already, was never measured, or is `unfit`.
             CorruptError: its files changed since it was registered.
         """
         now = self.get(name, version)
@@ -231,6 +145,11 @@ class Register:
             raise ConfigError(
                 f"{name!r} version {now.version} was never measured",
                 hint="evaluate it first: agentmesh distill eval",
+            )
+        if why_not := unfit(now):
+            raise ConfigError(
+                f"{name!r} version {now.version} is not promoted: {why_not}",
+                hint="teach it from more calls",
             )
         facts: dict[str, Any] = {}
         if to in ("canary", "live"):
@@ -319,7 +238,7 @@ class Register:
                 .values(facts=canonical.dumps({**facts, "watch": watch.to_json()}))
             )
             first = facts.get("prior", 0.0)
-            now = _moved(first, watch.runs, watch.successes)
+            now = moved(first, watch.runs, watch.successes)
             if first >= TRUSTED > now:  # no router would choose it, and no run would be seen
                 advice = "rollback"
             if advice == "rollback":
@@ -397,10 +316,6 @@ class Register:
     def _row(self, c: Connection, name: str, version: int) -> Any:
         query = select(models).where(*self._named(name), models.c.version == version)
         return c.execute(query).one()
-
-
-def _moved(prior: float, runs: int, successes: float) -> float:
-    return float((prior * PRIOR_RUNS + successes) / (PRIOR_RUNS + runs))
 
 
 def _version(row: Any) -> Version:

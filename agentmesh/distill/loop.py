@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from agentmesh.distill.clusters import REWORDED
 from agentmesh.distill.evaluate import agree
 from agentmesh.distill.leaks import rows_of
-from agentmesh.distill.lifecycle import Register, Version
+from agentmesh.distill.lifecycle import Register
 from agentmesh.distill.log import read_traces
 from agentmesh.distill.selection import Policy, fault, select
 from agentmesh.distill.splits import Split, check_split, split
 from agentmesh.distill.terms import check_terms
 from agentmesh.distill.traces import Trace
+from agentmesh.distill.version import Version
 from agentmesh.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ def distil(
             "success": found.agreement,
             "baseline": max(0.02, baseline),
             "margin": margin,
+            "asked": agreement,
             "answered": found.answered,
             "calls": found.calls,
             "latency_ms": found.latency_ms,

@@ -18,15 +18,16 @@ from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
-from agentmesh.distill.lifecycle import Register, Version
+from agentmesh.distill.lifecycle import Register
 from agentmesh.distill.serve import StudentModel, chat_messages, spoken
 from agentmesh.distill.shadow import Shadow, Shadowed
 from agentmesh.distill.students import load
+from agentmesh.distill.version import Version
 from agentmesh.errors import AgentmeshError, ConfigError, TierError
 
 if TYPE_CHECKING:
-    from agentmesh.distill.lifecycle import State
     from agentmesh.distill.student import Student
+    from agentmesh.distill.version import State
     from agentmesh.memory import Memory
 
 _LOG = logging.getLogger("agentmesh")

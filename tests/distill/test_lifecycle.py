@@ -88,6 +88,39 @@ def test_what_cannot_be_promoted_is_refused(tmp_path, register):
     assert [v.state for v in register.versions("desk")] == ["shadow", "candidate"]
 
 
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        ({"success": 0.0, "answered": 0.0}, "answers 0 of 104 held-out calls, 10% are the least"),
+        ({"success": 1.0, "answered": 10 / 104}, "answers 10 of 104"),
+        (
+            {"success": 0.9, "answered": 1.0},
+            "94 of 104 held-out answers agree, and 98.0% are asked",
+        ),
+    ],
+)
+def test_a_student_that_answers_too_little_or_wrongly_is_not_promoted(
+    tmp_path, register, found, why
+):
+    (tmp_path / "s.bin").write_bytes(b"weights")
+    measured = {"baseline": 0.9, "calls": 104, "asked": 0.98, **found}
+    register.add("desk", tmp_path / "s.bin", measured=measured)
+    with pytest.raises(ConfigError, match=f"'desk' version 1 is not promoted: {why}"):
+        register.promote("desk")
+    assert register.get("desk").state == "candidate"
+
+
+def test_a_student_that_is_silent_in_the_shadow_stays_there(tmp_path, register):
+    measured = {"success": 0.97, "baseline": 0.9, "calls": 104, "asked": 0.98, "answered": 0.5}
+    register.add("desk", tmp_path / "student.bin", measured=measured)
+    assert register.promote("desk").state == "shadow"
+    register.note("desk", 1, {"shadow": {"seen": 200, "answered": 19, "agreed": 19}})
+    with pytest.raises(ConfigError, match="answers 19 of 200 calls in the shadow"):
+        register.promote("desk")
+    register.note("desk", 1, {"shadow": {"seen": 200, "answered": 20, "agreed": 20}})
+    assert register.promote("desk").state == "canary"
+
+
 def outcome(rng, rate, runs, **options):
     watch = Watch(0.9, **options)
     for i in range(runs):
