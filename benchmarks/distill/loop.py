@@ -18,8 +18,10 @@ def run(requests: int, report: Path | None) -> Iterator[tuple[str, Iterable[Mapp
     if report is not None:
         report.write_text(proof.page(), encoding="utf-8")
     yield "the student's life", [phase.row() for phase in proof.phases]
+    yield "the same requests again, by what a step did", proof.phase("again").actions()
     rows = [{"measure": name, "value": value} for name, value in proof.figures().items()]
-    yield f"the loop, {requests} requests; {proof.comparison.reason}", rows
+    told = proof.refused or proof.comparison.reason
+    yield f"the loop, {requests} requests; {told}", rows
     keys = ("from", "to", "by", "why")
     yield "the audit trail", [{key: event[key] for key in keys} for event in proof.version.events]
 
