@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from agentmesh import canonical
 from agentmesh.economy.tokens import count
@@ -63,12 +63,14 @@ class Epoch:
 
 def frozen_text(tools: Sequence[ToolSpec], segments: Sequence[Segment]) -> str:
     """Return the frozen part of a prompt in canonical form."""
-    return canonical.dumps(
-        {
-            "tools": tools_text(tools),
-            "segments": [[segment.name, segment.text] for segment in segments],
-        }
-    )
+    shown = canonical.dumps([[segment.name, segment.text] for segment in segments])
+    return f'{{"segments":{shown},"tools":{_tools_value(tuple(tools))}}}'
+
+
+@lru_cache(maxsize=64)
+def _tools_value(tools: tuple[ToolSpec, ...]) -> str:
+    """Return the tool list's text as a JSON string; many sessions share it."""
+    return canonical.dumps(tools_text(tools))
 
 
 def tools_text(tools: Sequence[ToolSpec]) -> str:

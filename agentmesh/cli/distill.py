@@ -364,7 +364,12 @@ def _policy(per_action: int | None, needs_feedback: bool) -> Policy:
 def _reader(memory: Memory, show: Any) -> Any:
     from agentmesh.distill import read_traces
 
-    return lambda: read_traces(memory, progress=lambda done, total: show(done, total))
+    verified = iter((False,))  # the first pass counts; what is chosen is verified
+    return lambda: read_traces(
+        memory,
+        progress=lambda done, total: show(done, total),
+        verify=next(verified, True),
+    )
 
 
 def _taught(memory: Memory, policy: Policy) -> Iterator[Any]:

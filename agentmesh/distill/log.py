@@ -262,6 +262,7 @@ def _tool(spec: ToolSpec) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
+@lru_cache(maxsize=256)  # the answer of a call is read again as part of the next one's prompt
 def _answer(body: str) -> Message | None:
     """Return an answer as a chat message; what only its own vendor can read is left out."""
     blocks = canonical.loads(body)["blocks"]
@@ -287,7 +288,7 @@ def _failed_calls(records: Sequence[Any]) -> set[str]:
     return {
         block["id"]
         for record in records
-        if record.kind == "tool"
+        if record.kind == "tool" and '"error":true' in record.body
         for block in canonical.loads(record.body)["blocks"]
         if block.get("error")
     }

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from benchmarks.distill.data import DATA
 
-PARTS = ("loop", "promotion", "leaks", "stream", "actions", "intents")
+PARTS = ("loop", "promotion", "leaks", "scale", "actions", "intents")
 
 Rows = Iterable[Mapping[str, Any]]
 
@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.distill", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the public data")
-    parser.add_argument("--calls", type=int, default=100_000, help="calls of the part `stream`")
+    parser.add_argument("--calls", type=int, default=100_000, help="calls of the part `scale`")
     parser.add_argument("--requests", type=int, default=1_000, help="requests of the part `loop`")
     parser.add_argument("--report", type=Path, help="write the report of the part `loop` here")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -48,10 +48,10 @@ def _run(part: str, given: argparse.Namespace) -> Iterator[tuple[str, Rows]]:
 
         yield "planted leaks found", leaks.planted_set(given.data)
         yield "leaks in the public data as it is split", leaks.public(given.data)
-    elif part == "stream":
-        from benchmarks.distill import stream
+    elif part == "scale":
+        from benchmarks.distill import scale
 
-        yield "select and export", [stream.run(given.calls)]
+        yield "select and export, each in a fresh process", scale.run(given.calls)
     elif part == "actions":
         from benchmarks.distill import actions
 
