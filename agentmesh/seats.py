@@ -74,13 +74,13 @@ class Seats:
         for name, seat in self._seats.items():
             shadow = seat.shadow() if name != job.tier.name else None
             if shadow is not None and message is not None:
-                from agentmesh.distill.serve import chat_messages
+                from agentmesh.distill.serve import chat_messages, chat_tools
                 from agentmesh.providers import to_messages, to_tools
 
                 model = f"{STUDENT}:{seat.name}"
                 prompt = job.turn.prompt(model, tail=job.tail, cache=False)
                 seen = chat_messages(to_messages(prompt, f"langchain:{model}"))
-                shadow.offer(seen, to_tools(prompt), chat_messages([message])[0])
+                shadow.offer(seen, chat_tools(to_tools(prompt)), chat_messages([message])[0])
 
     def ended(self, turn: Turn, status: str) -> None:
         """Add a finished turn to the evidence on the versions that drafted in it."""

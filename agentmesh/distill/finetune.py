@@ -129,16 +129,21 @@ def tokenise(examples: Iterable[Example], tokenizer: Any, recipe: Recipe) -> Row
     return Rows(ids, labels, max(map(len, ids)), learned)
 
 
+def prompt_of(messages: Sequence[Any], tools: Sequence[Any], tokenizer: Any) -> str:
+    """Return a prompt as a model reads it, in training as when it serves."""
+    return _shown(messages, tools, tokenizer, add_generation_prompt=True)
+
+
+def _shown(messages: Sequence[Any], tools: Sequence[Any], tokenizer: Any, **more: Any) -> str:
+    listed = list(tools) or None
+    text = tokenizer.apply_chat_template(list(messages), tools=listed, tokenize=False, **more)
+    return str(text)
+
+
 def _rendered(single: Example, tokenizer: Any) -> tuple[list[int], list[int]]:
     """Return the tokens of the prompt, as it will be served, and of prompt and answer."""
-    tools = list(single.tools) or None
-
-    def render(messages: Sequence[Any], **more: Any) -> str:
-        text = tokenizer.apply_chat_template(list(messages), tools=tools, tokenize=False, **more)
-        return str(text)
-
-    before = render(single.messages[:-1], add_generation_prompt=True)
-    text = render(single.messages)
+    before = prompt_of(single.messages[:-1], single.tools, tokenizer)
+    text = _shown(single.messages, single.tools, tokenizer)
     if not text.startswith(before):
         raise ConfigError(
             "the chat template renders a prompt otherwise once it is answered",
@@ -212,6 +217,8 @@ def train(
     rows = tokenise(examples, tokenizer, recipe)
     fingerprint = weights_sha(model)
     part = out.with_name(out.name + ".part")
+    if not recipe.checkpointing:
+        model.gradient_checkpointing_disable()  # it may come with it on
     began = time.perf_counter()
     trainer = _trainer(model, tokenizer, rows, recipe, part, progress, precision)
     try:

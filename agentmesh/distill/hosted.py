@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentmesh import canonical
 from agentmesh.distill.formats import Example, export
-from agentmesh.distill.student import Guess
+from agentmesh.distill.student import Guess, unreadable
 from agentmesh.distill.terms import Ruling
 from agentmesh.distill.traces import Message, plain
 from agentmesh.errors import AgentmeshError, ConfigError, CorruptError, TierError
@@ -253,7 +253,9 @@ class HostedStudent:
         if sure < self.threshold:
             why = f"sure to {sure:.3f}, {self.threshold:.3f} is asked for"
             return Guess(None, sure, why, *tokens)
-        return Guess(plain(choice.message.model_dump(exclude_none=True)), sure, "", *tokens)
+        answer = plain(choice.message.model_dump(exclude_none=True))
+        why = unreadable(answer)
+        return Guess(None if why else answer, sure, why, *tokens)
 
     def save(self, path: Path | str) -> None:
         """Write which model it is; the key stays where it is."""

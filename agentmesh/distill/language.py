@@ -11,13 +11,14 @@ import math
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar
 
-from agentmesh.distill.finetune import card_of
+from agentmesh.distill.finetune import card_of, prompt_of
 from agentmesh.distill.finetune import load as load_model
-from agentmesh.distill.student import Guess
+from agentmesh.distill.student import Guess, unreadable
 from agentmesh.distill.traces import Message
 from agentmesh.errors import ConfigError, CorruptError, missing_extra
 
@@ -59,9 +60,7 @@ class LanguageStudent:
         """Return the model's answer, or an abstention with the reason."""
         import torch
 
-        text = self._tokenizer.apply_chat_template(
-            list(messages), tools=list(tools) or None, tokenize=False, add_generation_prompt=True
-        )
+        text = prompt_of(messages, tools, self._tokenizer)
         ids = self._tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
         ids = ids.to(self._model.device)
         length = int(ids.shape[1])
@@ -69,7 +68,8 @@ class LanguageStudent:
         if longest is not None and length >= longest:
             return Guess(None, 0.0, f"the prompt has {length} tokens, {longest} are possible")
         with self._lock, torch.inference_mode():
-            made = self._model.generate(
+            model, ids, more = _prefixed(self._model, ids)
+            made = model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=self.max_tokens,
@@ -78,8 +78,9 @@ class LanguageStudent:
                 pad_token_id=self._tokenizer.pad_token_id,
                 return_dict_in_generate=True,
                 output_logits=True,
+                **more,
             )
-        new = made.sequences[0, length:].tolist()
+        new = made.sequences[0, ids.shape[1] :].tolist()
         sure = _sureness(made.logits, new)
         if self._tokenizer.eos_token_id not in new:
             why = f"the answer was not finished within {self.max_tokens} tokens"
@@ -90,8 +91,8 @@ class LanguageStudent:
         written = new[: new.index(self._tokenizer.eos_token_id)]
         said = self._tokenizer.decode(written, skip_special_tokens=False)
         answer = self._read(said, len(messages))
-        why = "" if answer else "the answer is empty"
-        return Guess(answer, sure, why, length, len(new))
+        why = unreadable(answer) if answer else "the answer is empty"
+        return Guess(None if why else answer, sure, why, length, len(new))
 
     def save(self, path: Path | str) -> None:
         """Copy the student's folder, with its threshold; an adapter's base model is not in it."""
@@ -178,6 +179,25 @@ def call_pattern(tokenizer: Any) -> re.Pattern[str] | None:
 
 def _arguments(written: str) -> str:
     return str(json.loads(written)) if written.startswith('"') else written
+
+
+def _prefixed(model: Any, ids: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """Return what generates, its tokens, and the trained prefix as the cache that it begins with.
+
+    Transformers calls the cache otherwise from 5.24 on, and PEFT's own way of giving it is then
+    ignored without a word: the base model alone would answer.
+    """
+    settings = getattr(model, "active_peft_config", None)
+    if settings is None or not settings.is_prompt_learning:
+        return model, ids, {}
+    base = model.get_base_model()
+    name = "cache" if "cache" in signature(base.forward).parameters else "past_key_values"
+    held = ids.new_full((1, settings.num_virtual_tokens), base.config.pad_token_id or 0)
+    return (
+        base,
+        held.new_tensor([[*held[0].tolist(), *ids[0].tolist()]]),
+        {name: model.get_prompt(batch_size=1)},
+    )
 
 
 def _sureness(logits: Sequence[Any], new: Sequence[int]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +77,8 @@ class StudentModel(BaseChatModel):
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """Return the model with the tools that it may call."""
-        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
+        listed = [convert_to_openai_tool(tool) for tool in tools]
+        return self.bind(tools=chat_tools(listed), **kwargs)
 
     def _generate(
         self,
@@ -105,6 +106,19 @@ def chat_messages(messages: Sequence[BaseMessage]) -> list[Message]:
             role = "system" if isinstance(message, SystemMessage) else "user"
             plain.append({"role": role, "content": _text(message)})
     return plain
+
+
+def chat_tools(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return tools with the fields that a server would be sent, in one order, as traces have them."""
+    shown = []
+    for tool in tools:
+        function: dict[str, Any] = {"name": tool["function"]["name"]}
+        if tool["function"].get("description"):
+            function["description"] = tool["function"]["description"]
+        parameters = tool["function"].get("parameters") or {}
+        function["parameters"] = {"type": "object", "properties": {}, **parameters}
+        shown.append({"type": "function", "function": function})
+    return shown
 
 
 def _text(message: BaseMessage) -> str:

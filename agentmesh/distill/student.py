@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,18 @@ class Guess:
     reason: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
+
+
+def unreadable(answer: Message) -> str:
+    """Return why an answer's calls cannot be made; "" where they can."""
+    for call in answer.get("tool_calls") or ():
+        try:
+            readable = isinstance(json.loads(call["function"]["arguments"]), dict)
+        except ValueError:
+            readable = False
+        if not readable:
+            return f"the arguments of {call['function']['name']!r} are no JSON object"
+    return ""
 
 
 @runtime_checkable

@@ -10,6 +10,7 @@ import pytest
 
 from agentmesh import Agent, Tier
 from agentmesh.distill import (
+    Example,
     LocalStudent,
     Register,
     StudentModel,
@@ -27,7 +28,9 @@ from agentmesh.routing import Router, Rules
 from agentmesh.testing import Answer, emulator
 from agentmesh.tools import tool
 
-KINDS = ("classifier", "language-model", "hosted")
+KINDS = ("classifier", "language-model", "lora", "prefix", "hosted")
+"""The three kinds of student, and both adapters of the second."""
+ADAPTER = "adapter_model.safetensors"
 ORDERS = ("W1", "W2")
 ASKS = ("where is order {}", "track {} please", "is {} on its way")
 HOURS = ("when do you open", "opening hours please", "are you open today", "do you close early")
@@ -95,9 +98,10 @@ def texts():
 
 @pytest.fixture(scope="module", params=KINDS)
 def made(request, tmp_path_factory):
-    if request.param == "language-model":
+    if request.param in ("language-model", "lora", "prefix"):
         pytest.importorskip("trl")
-        pytest.importorskip("peft")
+        torch = pytest.importorskip("torch")
+        torch.set_num_threads(1)  # workers share the cores
     folder = tmp_path_factory.mktemp(request.param)
     with pytest.MonkeyPatch.context() as patch, emulator(flagship) as server:
         patch.setenv("OPENAI_API_KEY", "k")
@@ -136,30 +140,73 @@ def _hosted(kept, folder, server):
 
 
 def _language(kept, folder, server):
-    from agentmesh.distill import finetune
-    from agentmesh.distill.language import LanguageStudent
-
+    """All weights of a model that knows nothing."""
     examples = list(to_examples(kept))
     tokenizer = words_of([json.dumps(m) for e in examples for m in e.messages] + [TEMPLATE])
-    terms = Ruling("language-model", {"rules": "own"})
-    made = finetune.train(
-        tiny(tokenizer),
-        tokenizer,
-        examples,
-        folder / "desk",
-        recipe=finetune.Recipe("full", epochs=30, rate=5e-3, batch=4),
-        terms=terms,
-    )
-    assert made.losses[-1] < 0.1 * made.losses[0]
+    made = taught(tiny(tokenizer), tokenizer, examples, folder / "desk", epochs=30, rate=3e-3)
     assert made.curve[0] == "█"
     assert "vllm serve" in made.serve["vllm"]
     assert (made.path / "Modelfile").read_text() == "FROM .\n"
+    return student_of(made, tokenizer)
+
+
+def _adapter(method, **recipe):
+    """An adapter of a model that gives yesterday's answers."""
+
+    def train(kept, folder, server):
+        from transformers import AutoModelForCausalLM
+
+        examples = list(to_examples(kept))
+        old = [yesterdays(example) for example in examples]
+        texts = [json.dumps(m) for e in (*examples, *old) for m in e.messages]
+        tokenizer = words_of([*texts, TEMPLATE])
+        base = taught(tiny(tokenizer), tokenizer, old, folder / "base", epochs=30, rate=3e-3).path
+        model = AutoModelForCausalLM.from_pretrained(base)
+        out = folder / "desk"
+        made = taught(model, tokenizer, examples, out, method, base=str(base), **recipe)
+        return student_of(made, tokenizer)
+
+    return train
+
+
+def taught(model, tokenizer, examples, out, method="full", *, base="", **recipe):
+    from agentmesh.distill import finetune
+
+    made = finetune.train(
+        model,
+        tokenizer,
+        examples,
+        out,
+        recipe=finetune.Recipe(method, **recipe),
+        terms=Ruling("language-model", {"rules": "own"}),
+        base=base,
+    )
+    assert made.losses[-1] < 0.1 * made.losses[0]
+    return made
+
+
+def student_of(made, tokenizer):
+    from agentmesh.distill.language import LanguageStudent
+
     student = LanguageStudent(made.model, tokenizer, made.path, max_tokens=40)
     student.save(made.path)
     return student, made.path, None
 
 
-TRAIN = {"classifier": _classifier, "language-model": _language, "hosted": _hosted}
+def yesterdays(example):
+    """The same questions, and what the desk said before its hours and states changed."""
+    text = json.dumps(example.messages)
+    text = text.replace("open at 9", "close early").replace("is shipped", "is late")
+    return Example(tuple(json.loads(text)), example.tools, example.trained)
+
+
+TRAIN = {
+    "classifier": _classifier,
+    "language-model": _language,
+    "lora": _adapter("lora", epochs=12, rate=3e-3),
+    "prefix": _adapter("prefix", epochs=24, rate=0.1),
+    "hosted": _hosted,
+}
 
 
 def words_of(texts):
@@ -194,6 +241,7 @@ def tiny(tokenizer):
             num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=4,
+            initializer_range=64**-0.5,  # the usual 0.02 is of models with thousands of dimensions
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
@@ -254,12 +302,55 @@ def test_it_serves_as_a_tier_tool_calls_included(made):
     assert model is None or model.invoke("when do you open") is not None
 
 
+class Heard:
+    """A student that keeps the prompts it was given."""
+
+    def __init__(self, student):
+        self.student, self.kind, self.prompts = student, student.kind, []
+
+    def answer(self, messages, tools=()):
+        self.prompts.append((list(messages), list(tools)))
+        return self.student.answer(messages, tools)
+
+    def save(self, path):
+        self.student.save(path)
+
+
+def test_it_is_served_with_the_very_prompts_that_it_learned_from(made):
+    heard = Heard(made.student)
+    tier = Tier("student", StudentModel(student=heard, name="desk"))
+    agent = Agent(
+        "desk",
+        "You are a desk.",
+        tools=[order_status],
+        tiers=[tier],
+        memory=made.memory,
+        router=Router(Rules(), Router.auto().classifier),
+        compaction=None,
+    )
+    agent.invoke("where is order W2", session=f"heard-{made.student.kind}", user="h")
+    first = next(t for t in made.traces if t.asked == "where is order W2")
+    messages, tools = heard.prompts[0]
+    assert json.dumps([messages, tools]) == json.dumps([list(first.prompt), list(first.tools)])
+    if made.student.kind == "language-model":
+        from agentmesh.distill import finetune
+
+        tokenizer = made.student._tokenizer
+        example = Example((*first.prompt, first.answer), first.tools, (len(first.prompt),))
+        rows = finetune.tokenise([example], tokenizer, finetune.Recipe())
+        learned = [i for i, label in zip(rows.ids[0], rows.labels[0], strict=True) if label < 0]
+        text = finetune.prompt_of(messages, tools, tokenizer)
+        assert tokenizer(text, add_special_tokens=False)["input_ids"] == learned
+        assert made.student.answer(messages, tools).input_tokens == len(learned)
+
+
 def test_a_damaged_file_is_told_and_the_live_one_is_left_alone(made, tmp_path):
     import shutil
 
     copy = tmp_path / made.path.name
     (shutil.copytree if made.path.is_dir() else shutil.copy)(made.path, copy)
-    files = [copy] if copy.is_file() else [copy / "model.safetensors", copy / "student.json"]
+    weights = "model.safetensors" if (copy / "model.safetensors").exists() else ADAPTER
+    files = [copy] if copy.is_file() else [copy / weights, copy / "student.json"]
     for file in files:
         whole = file.read_bytes()
         file.write_bytes(whole[: len(whole) // 2])

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from sqlalchemy import update
 
@@ -25,8 +27,9 @@ def test_every_call_is_the_request_that_a_student_server_would_be_sent(desk):
     for trace, row in zip(traces, m.ledger.calls(session="s1"), strict=True):
         prompt = m.rebuild("s1", row)
         body = model.body(to_messages(prompt, model.model_name), tools=to_tools(prompt))
-        assert list(trace.prompt) == body["messages"]
-        assert list(trace.tools) == body["tools"]
+        assert json.dumps([trace.prompt, trace.tools]) == json.dumps(
+            [body["messages"], body["tools"]]
+        )
     assert traces[2].prompt[-1] == {"role": "user", "content": "It is noon."}
 
 
