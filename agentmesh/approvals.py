@@ -57,7 +57,7 @@ class Approvals:
         """
         step = state["step"]
         known = {item["call"]: item["decision"] for item in approvals(turn.records, step)}
-        verdicts = self._verdicts(draft, turn)
+        verdicts = self._verdicts(draft, turn, step)
         open_calls = [call for call in draft.tool_calls if str(call["id"]) not in known]
         asked = [call for call in open_calls if verdicts[str(call["id"])].verdict == "ask"]
         denied = [call for call in open_calls if verdicts[str(call["id"])].verdict == "deny"]
@@ -134,9 +134,9 @@ class Approvals:
         why = verdicts[str(call["id"])].reason
         turn.add("approval", [], step, call=str(call["id"]), decision=decision, by=by, why=why)
 
-    def _verdicts(self, draft: AIMessage, turn: Turn) -> dict[str, Permission]:
+    def _verdicts(self, draft: AIMessage, turn: Turn, step: int) -> dict[str, Permission]:
         """Return for each call whether it may run: decided outside the model."""
-        stated, labels = self._parts.catalogue.declarations, self._labels(turn)
+        stated, labels = self._parts.catalogue.declarations, self._labels(turn, step)
         verdicts = {}
         for call in draft.tool_calls:
             if call["name"] not in stated:  # the turn is older than the tools
@@ -152,8 +152,8 @@ class Approvals:
     def _unpinned(self, name: str) -> str:
         return self._parts.pins.asks(name) if self._parts.pins is not None else ""
 
-    def _labels(self, turn: Turn) -> list[Label]:
-        """Return the labels of all that the turn's model was shown.
+    def _labels(self, turn: Turn, step: int) -> list[Label]:
+        """Return the labels of all that the model was shown before it drafted this step.
 
         A digest is worth as little as the least of what it may have been made from.
         """
@@ -163,6 +163,8 @@ class Approvals:
         for entry in turn.view.shown:
             for block in entry.blocks:
                 if block["type"] == "result":
+                    if (entry.turn, entry.step) == (turn.number, step):
+                        continue  # of a call beside this one: the draft was made before
                     stated = known.get(block["name"], Declaration(trust="untrusted"))
                     labels.append(Label(stated.trust, stated.confidentiality))
                 elif entry.kind == "note":

@@ -4,7 +4,8 @@
 START -> admit -> recall -> route -> act -> commit -> END
            |                 ^ ^      | |
            |                 | +------+ |    a draft failed a check: route again, knowing why
-           |                 +- tools <-+    tool calls, after approval where one is needed
+           |                 +- tools <-+    tool calls, after approval where one is needed;
+           |                                 again, once a call has asked a person something
            +-> commit -> END                 blocked: spam, off-topic
 ```
 """
@@ -252,7 +253,7 @@ def build(
     graph.add_conditional_edges("recall", _after_recall, ["route", "tools"])
     graph.add_conditional_edges("route", _after_route, ["act", "commit"])
     graph.add_conditional_edges("act", _after_act, ["route", "tools", "commit"])
-    graph.add_conditional_edges("tools", _after_tools, ["route", "commit"])
+    graph.add_conditional_edges("tools", _after_tools, ["route", "tools", "commit"])
     graph.add_edge("commit", END)
     return graph.compile(checkpointer=checkpointer, name=parts.name)
 
@@ -274,6 +275,8 @@ def _after_route(state: State) -> str:
 
 
 def _after_tools(state: State) -> str:
+    if isinstance(state["messages"][-1], AIMessage):
+        return "tools"  # a call has asked a person something
     return "commit" if state["status"] else "route"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -13,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
-from langgraph.errors import GraphBubbleUp
+from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from sqlalchemy import Connection
 
-from agentmesh import canonical
+from agentmesh import canonical, pauses
 from agentmesh.approvals import Approvals
 from agentmesh.errors import InputError
 from agentmesh.memory import Turn
@@ -57,9 +58,12 @@ class TurnJournal:
         self._later: dict[str, Result] = {}
         self._known: dict[str, Result] = {}
         self._begun: set[str] = set()
+        self.waiting = set(pauses.waiting(turn.records))
         for record in turn.records:
             if record.kind == "intent":
                 self._begun.add(canonical.loads(record.body)["key"])
+            elif record.kind == pauses.PAUSE:  # the call has stopped by itself: it begins anew
+                self._begun.discard(canonical.loads(record.body)["key"])
             elif record.kind == "tool":
                 body = canonical.loads(record.body)
                 self._known[body["key"]] = _result(body)
@@ -95,6 +99,18 @@ class TurnJournal:
             else:
                 self._later[key] = result
 
+    def pause(self, key: str, stop: GraphInterrupt) -> Result:
+        """Write that a call waits for what it has asked a person; return what stands for it."""
+        with self._lock:
+            self._turn.add(pauses.PAUSE, [], self._step, key=key, **pauses.question(stop))
+            self._turn.flush()
+            self.waiting.add(key)
+        return WAITS
+
+    def waits(self, key: str) -> bool:
+        """Say whether a call has asked what nobody has answered yet."""
+        return key in self.waiting
+
     def share(self, context: CallContext, run: Callable[[CallContext], Result]) -> Result:
         """Return the result of a call whose writes are stored with it, in one transaction.
 
@@ -106,18 +122,28 @@ class TurnJournal:
             if key in self._known:
                 return self._known[key]
             found: list[Result] = []
+            here = contextvars.copy_context()  # whoever writes may do so in another thread
 
             def work(connection: Connection) -> tuple[str, list[dict[str, Any]], dict[str, Any]]:
-                with suppress(_Undone), connection.begin_nested():
-                    found[:] = [run(replace(context, shared=connection))]
-                    if found[0].error:
-                        raise _Undone
+                try:
+                    with suppress(_Undone), connection.begin_nested():
+                        found[:] = [here.run(run, replace(context, shared=connection))]
+                        if found[0].error:
+                            raise _Undone
+                except GraphInterrupt as stop:
+                    found[:] = [WAITS]
+                    return pauses.PAUSE, [], {"key": key, **pauses.question(stop)}
                 call_id, name = self._calls[key]
                 block = _block(call_id, name, found[0].text, error=found[0].error)
-                return "tool", [block], {"key": key, **_final(found[0])}
+                return "tool", [block], {"key": key, **_more(key, found[0])}
 
             self._turn.together(self._step, work)
-            self._known[key] = found[0]
+            if found[0] is WAITS:
+                self.waiting.add(key)
+            else:
+                self._known[key] = found[0]
+                self._keep(key, found[0])
+                self._turn.flush()
             return found[0]
 
     def close(self) -> None:
@@ -129,12 +155,15 @@ class TurnJournal:
 
     def _write(self, key: str, result: Result) -> None:
         call_id, name = self._calls[key]
-        more = _final(result)
-        if result.whole:
-            more["handle"] = handle_of(key)
-            keep(self._turn, self._step, key, name, result.whole, self._effects[name])
+        self._keep(key, result)
         block = _block(call_id, name, result.text, error=result.error)
-        self._turn.add("tool", [block], self._step, key=key, **more)
+        self._turn.add("tool", [block], self._step, key=key, **_more(key, result))
+
+    def _keep(self, key: str, result: Result) -> None:
+        """Log the whole text of a result that was cut, under the handle that its reader was told."""
+        name = self._calls[key][1]
+        if result.whole:
+            keep(self._turn, self._step, key, name, result.whole, self._effects[name])
 
     def reconcile(self, key: str) -> Result | None:
         """Return what a person said of an unknown call: nobody has been asked."""
@@ -145,8 +174,14 @@ class _Undone(Exception):
     """A tool has failed: what it wrote is rolled back."""
 
 
-def _final(result: Result) -> dict[str, Any]:
-    return {"final": True} if result.final else {}
+WAITS = Result("waits for an answer")
+"""Stands for the result of a call that has asked a person something."""
+
+
+def _more(key: str, result: Result) -> dict[str, Any]:
+    """Return what the entry of a result says beside its block."""
+    more: dict[str, Any] = {"final": True} if result.final else {}
+    return {**more, "handle": handle_of(key)} if result.whole else more
 
 
 def _block(call_id: str, name: str, text: str, *, error: bool) -> dict[str, Any]:
@@ -184,6 +219,11 @@ class _Running:
         self._request, self._shown = request, shown
 
     @property
+    def key(self) -> str:
+        """The key under which the call has its effect once."""
+        return self.context.idempotency_key
+
+    @property
     def given(self) -> tuple[BaseTool, str, dict[str, Any], CallContext]:
         """What a run of the tool takes."""
         return self.tool, self.id, self.args, self.context
@@ -194,7 +234,7 @@ class _Running:
 
     def shown(self, result: Result) -> Result:
         """Return a result as the model is shown it."""
-        return self._shown(self.name, self.context.idempotency_key, result)
+        return self._shown(self.name, self.key, result)
 
     def told(self, result: Result) -> ToolMessage:
         """Return the message that answers the call."""
@@ -211,6 +251,8 @@ class Hands:
 
     def run(self, state: State, turn: Turn, config: RunnableConfig) -> dict[str, Any]:
         """Run the step's calls and log their results."""
+        if pauses.answer(turn, state, config):
+            state = {**state, "resume": False}  # the run's answer was for that
         draft, answered = self._approved(state, turn, config)
         journal = TurnJournal(turn, self._parts, state["step"])
         if draft.tool_calls:
@@ -218,6 +260,8 @@ class Hands:
 
             def wrap(request: ToolCallRequest, execute: Callable[..., Any]) -> ToolMessage:
                 one = running(request)
+                if journal.waits(one.key):
+                    return one.told(WAITS)
                 if self._shares(one.name):
                     return one.told(self._shared(one, journal))
 
@@ -229,15 +273,24 @@ class Hands:
                     )
                     return one.shown(result)
 
-                return one.told(run_once(one.tool, one.args, one.context, journal, ran))
+                try:
+                    result = run_once(one.tool, one.args, one.context, journal, ran)
+                except GraphInterrupt as stop:
+                    result = journal.pause(one.key, stop)
+                return one.told(result)
 
             node = self._node(wrap_tool_call=wrap)
-            answered += node.invoke({"messages": [draft]}, config)["messages"]
+            with pauses.answering(config, turn.records) as own:
+                answered += node.invoke({"messages": [draft]}, own)["messages"]
         journal.close()
+        if journal.waiting:
+            return {"fence": turn.fence, "resume": False}  # the node runs again, and asks
         return self._done(state, turn, answered)
 
     async def arun(self, state: State, turn: Turn, config: RunnableConfig) -> dict[str, Any]:
         """Run the step's calls without blocking the event loop."""
+        if pauses.answer(turn, state, config):
+            state = {**state, "resume": False}  # the run's answer was for that
         draft, answered = self._approved(state, turn, config)
         journal = TurnJournal(turn, self._parts, state["step"])
         if draft.tool_calls:
@@ -245,6 +298,8 @@ class Hands:
 
             async def wrap(request: ToolCallRequest, execute: Callable[..., Any]) -> ToolMessage:
                 one = running(request)
+                if journal.waits(one.key):
+                    return one.told(WAITS)
                 if self._shares(one.name):
                     return one.told(await asyncio.to_thread(self._shared, one, journal))
 
@@ -258,11 +313,18 @@ class Hands:
                         return await asyncio.to_thread(one.shown, result)
                     return one.shown(result)
 
-                return one.told(await arun_once(one.tool, one.args, one.context, journal, ran))
+                try:
+                    result = await arun_once(one.tool, one.args, one.context, journal, ran)
+                except GraphInterrupt as stop:
+                    result = journal.pause(one.key, stop)
+                return one.told(result)
 
             node = self._node(awrap_tool_call=wrap)
-            answered += (await node.ainvoke({"messages": [draft]}, config))["messages"]
+            with pauses.answering(config, turn.records) as own:
+                answered += (await node.ainvoke({"messages": [draft]}, own))["messages"]
         journal.close()
+        if journal.waiting:
+            return {"fence": turn.fence, "resume": False}  # the node runs again, and asks
         return self._done(state, turn, answered)
 
     def _shares(self, name: str) -> bool:
@@ -270,7 +332,12 @@ class Hands:
 
     def _shared(self, one: _Running, journal: TurnJournal) -> Result:
         """Run a call in the transaction that stores its result."""
-        return journal.share(one.context, lambda bound: run_call(one.tool, one.id, one.args, bound))
+
+        def ran(bound: CallContext) -> Result:
+            result = run_call(one.tool, one.id, one.args, bound, passthrough=(GraphBubbleUp,))
+            return one.shown(result)
+
+        return journal.share(one.context, ran)
 
     def _running(
         self, draft: AIMessage, state: State, turn: Turn, journal: TurnJournal

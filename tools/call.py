@@ -34,6 +34,7 @@ from agentmesh import canonical
 from agentmesh.errors import AgentmeshError, InputError, OutcomeUnknownError
 from agentmesh.tools.caller import CallContext, bind_context, idempotency_key
 from agentmesh.tools.declarations import Declaration, declaration
+from agentmesh.tools.loan import lend
 from agentmesh.tools.output import cut, delimit, text_of
 
 Passthrough = tuple[type[BaseException], ...]
@@ -87,18 +88,19 @@ def run_call(
         passthrough: Exception types to raise instead of turning them into text.
     """
     stated = declaration(tool)
-    # A transaction cannot be left to a thread that is no longer waited for.
-    timeout_s = None if stated.transaction else stated.timeout_s
     with bind_context(context) as bound:
         try:
             checked = _arguments(tool, args, stated, bound)
             if not blocks(tool):
-                output = _looped(tool, call_id, checked, config, timeout_s)
+                output = _looped(tool, call_id, checked, config, stated.timeout_s)
             elif call is not None and injects(tool):
-                output = _within(lambda: call(checked), timeout_s)
+                output = _within(lambda: call(checked), stated.timeout_s)
+            elif stated.transaction and bound.shared is not None:
+                work = partial(_invoke, tool, call_id, checked, config)
+                output = lend(bound.shared, lambda: _within(work, stated.timeout_s))
             else:
                 work = partial(_invoke, tool, call_id, checked, config)
-                output = _within(work, timeout_s)
+                output = _within(work, stated.timeout_s)
         except passthrough:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001  # the boundary
@@ -348,6 +350,8 @@ def _explained(tool: BaseTool, error: BaseException, stated: Declaration) -> tup
     """Return what a model should know about a failure, and whether its outcome is unknown."""
     if isinstance(error, _LateError):
         late = f"{tool.name!r} did not answer within {stated.timeout_s:g} s"
+        if stated.transaction:
+            return f"{late}, and what it wrote is undone; ask for less, or go on without it", False
         if stated.side_effect == "none" or stated.idempotent:
             return f"{late}; ask for less, or go on without it", False
         return f"{late} and may still take effect; do not repeat it, check first", True

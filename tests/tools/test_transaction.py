@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import pytest
+from langchain_core.tools import BaseTool
 from langgraph.prebuilt import InjectedState
 from sqlalchemy import text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -140,6 +143,95 @@ def test_only_a_plain_function_can_share_a_transaction() -> None:
     for wrong in (later, injected):
         with pytest.raises(ConfigError, match="cannot share a transaction"):
             catalogue([wrong])
+
+
+def _slow(hangs: Callable[[], object]) -> BaseTool:
+    @tool(side_effect="local", transaction=True, timeout_s=0.3)
+    def hold(seat: str) -> str:
+        """Hold a seat, and hang."""
+        with Session(context().connection) as session:
+            session.add(Booking(key=context().idempotency_key, seat=seat))
+            session.flush()
+            hangs()
+            session.commit()
+        return f"held {seat}"
+
+    return hold
+
+
+def _holding(request: Request) -> Answer:
+    if request.results:
+        return Answer("Result: " + " | ".join(request.results))
+    return Answer("", [("hold", {"seat": "1a"}), ("book", {"seat": "2b"})])
+
+
+ENDLESS = "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n"
+
+
+@pytest.mark.parametrize("how", ["asleep", "in a query"])
+def test_a_tool_that_hangs_is_given_up_and_what_it_wrote_is_undone(
+    memory: Memory, how: str
+) -> None:
+    ended: list[object] = []
+
+    def hangs() -> None:
+        connection = context().connection
+        try:
+            if how == "asleep":
+                time.sleep(0.8)
+                connection.execute(text("insert into own_bookings values ('late', '9z')"))
+            elif memory.database.is_sqlite:
+                connection.execute(text(ENDLESS))
+            else:
+                connection.execute(text("select pg_sleep(600)"))
+        except BaseException as error:
+            ended.append(error)
+            raise
+
+    with emulator(_holding) as vendor:
+        tiers = [Tier("only", "anthropic:claude-opus-5-5", base_url=vendor.url)]
+        tools = [_slow(hangs), book]
+        agent = Agent("desk", "You book.", tools=tools, tiers=tiers, memory=memory)
+        reply = agent.invoke("Book 1a 2b", user="u", session="s")
+    assert "'hold' did not answer within 0.3 s, and what it wrote is undone" in reply.text
+    assert "booked 2b" in reply.text
+    for _ in range(400):  # the tool that was left behind meets its end by itself
+        if ended:
+            break
+        time.sleep(0.05)
+    assert ended
+    if how == "asleep":  # on PostgreSQL each write has a connection of its own
+        told = "is over" if memory.database.is_sqlite else "is closed"
+        assert told in str(ended[0])
+    assert _seats(memory) == ["2b"]
+    memory.profile("u").set("still", "writing", source="user")
+    memory.verify()
+
+
+def test_a_result_that_is_too_long_is_read_on_by_its_handle(memory: Memory) -> None:
+    @tool(side_effect="local", transaction=True, max_chars=300)
+    def report() -> str:
+        """Report at length."""
+        context().connection.execute(text("insert into own_bookings values ('r', '7r')"))
+        return "".join(f"line {number}\n" for number in range(500))
+
+    def brain(request: Request) -> Answer:
+        if not request.results:
+            return Answer("", [("report", {})])
+        if len(request.results) == 1:
+            handle = re.search(r'recall\(handle="(\w+)"\)', request.results[0])
+            return Answer(
+                "", [("recall", {"handle": handle[1], "offset": 3_000})] if handle else ()
+            )
+        return Answer(request.results[1])
+
+    with emulator(brain) as vendor:
+        tiers = [Tier("only", "anthropic:claude-opus-5-5", base_url=vendor.url)]
+        agent = Agent("desk", "You report.", tools=[report], tiers=tiers, memory=memory)
+        reply = agent.invoke("Report, please", user="u", session="s")
+    assert "line 499" in reply.text
+    assert _seats(memory) == ["7r"]
+    memory.verify()
 
 
 VICTIM = """
