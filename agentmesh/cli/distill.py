@@ -150,7 +150,13 @@ def run(
     ] = "",
     name: Annotated[str, typer.Option(help="The student's name.")] = "student",
     tenant: Tenant = "default",
-    agreement: Agreement = 0.95,
+    agreement: Annotated[
+        float | None,
+        typer.Option(
+            help="With the teacher, on the steps that it answers; 0.95 if left out, in the example"
+            " more."
+        ),
+    ] = None,
     permission: Permission = "",
     near: Near = True,
     per_action: PerAction = None,
@@ -162,10 +168,10 @@ def run(
     """Do the whole loop: select, split, train, measure, register, and begin the shadow.
 
     Without --db it is shown on the support desk's example, offline, from the first request to
-    the rollback; the report is written to OUT.
+    the rollback; the report is written to OUT. Exit status 1 where the student is not promoted.
     """
     if db:
-        _distil(locals(), promote=True)
+        _distil({**locals(), "agreement": 0.95 if agreement is None else agreement}, promote=True)
     else:
         _prove(out, requests, agreement, as_json)
 
@@ -256,6 +262,7 @@ def _distil(given: dict[str, Any], *, promote: bool) -> None:
     from agentmesh.distill.clusters import REWORDED
     from agentmesh.distill.lifecycle import Register
     from agentmesh.distill.loop import distil
+    from agentmesh.distill.version import unfit
 
     as_json = given["as_json"]
     with (
@@ -274,13 +281,14 @@ def _distil(given: dict[str, Any], *, promote: bool) -> None:
             stage=lambda what, done, total: show(done, total, what),
         )
         version = loop.version
-        if promote:
+        refused = unfit(version) if promote else ""
+        if promote and not refused:
             version = Register(memory).promote(
                 version.name, version.version, by=given["by"], why="run"
             )
     if as_json:
-        print_json({**asdict(loop), "version": _told(version)})
-        return
+        print_json({**asdict(loop), "version": _told(version), "refused": refused})
+        raise typer.Exit(int(bool(refused)))
     made = table(f"{version.name} version {version.version} is {version.state}", "measure", "value")
     made.add_row("conversations to learn from", f"{loop.parts.get('train', 0):,}")
     made.add_row("conversations held out", f"{loop.parts.get('test', 0):,}")
@@ -288,18 +296,21 @@ def _distil(given: dict[str, Any], *, promote: bool) -> None:
     made.add_row("agreement with the teacher there", f"{loop.held.agreement:.1%}")
     made.add_row("milliseconds per answer", f"{loop.held.latency_ms:.1f}")
     console().print(made)
+    if refused:
+        console().print(f"Not promoted: {refused}.", soft_wrap=True)
+        raise typer.Exit(1)
 
 
-def _prove(out: str, requests: int, agreement: float, as_json: bool) -> None:
+def _prove(out: str, requests: int, agreement: float | None, as_json: bool) -> None:
     from pathlib import Path
 
-    from agentmesh.examples.customer_support.school import prove
+    from agentmesh.examples.customer_support.school import AGREEMENT, prove
 
     with progress("the flagship answers", 1, quiet=as_json) as show:
         proof = prove(
             Path(out),
             requests=requests,
-            agreement=agreement,
+            agreement=AGREEMENT if agreement is None else agreement,
             progress=lambda what, done, total: show(done, total, what),
         )
     report = Path(out) / "report.html"
@@ -307,8 +318,8 @@ def _prove(out: str, requests: int, agreement: float, as_json: bool) -> None:
     rows = [phase.row() for phase in proof.phases]
     if as_json:
         told = {"phases": rows, "figures": proof.figures(), "version": _told(proof.version)}
-        print_json({**told, "report": str(report)})
-        return
+        print_json({**told, "refused": proof.refused, "report": str(report)})
+        raise typer.Exit(int(bool(proof.refused)))
     made = table("The life of a student at the support desk", *rows[0])
     for row in rows:
         made.add_row(*(_cell(value) for value in row.values()))
@@ -320,6 +331,9 @@ def _prove(out: str, requests: int, agreement: float, as_json: bool) -> None:
     for event in proof.version.events:
         console().print(f"{event['from'] or 'new'} -> {event['to']}: {event['why']}")
     console().print(f"The report is in {report}", soft_wrap=True)
+    if proof.refused:
+        console().print(f"It did not get further: {proof.refused}.", soft_wrap=True)
+        raise typer.Exit(1)
 
 
 def _cell(value: Any) -> str:

@@ -70,6 +70,18 @@ def test_the_whole_loop_runs_from_the_command_line(db, tmp_path, agentmesh):
     assert "nothing to undo" in agentmesh("rollback", "desk", "--db", db, status=2).err
 
 
+def test_a_student_that_dares_nothing_is_measured_and_not_promoted(db, tmp_path, agentmesh):
+    given = ("run", tmp_path, "--db", db, "--name", "desk", "--no-near", "--agreement", "0.999")
+    told = agentmesh(*given, status=1).out
+    assert "desk version 1 is candidate" in told
+    assert "Not promoted: answers 0 of 16 held-out calls, 10% are the least." in told
+    told = json.loads(agentmesh(*given, "--json", status=1).out)
+    assert (told["version"]["version"], told["version"]["state"]) == (2, "candidate")
+    assert told["refused"].startswith("answers 0 of")
+    refused = agentmesh("promote", "desk", "--db", db, status=2).err
+    assert "'desk' version 2 is not promoted: answers 0 of 16" in refused
+
+
 def test_selection_and_export_from_the_command_line(db, tmp_path, agentmesh):
     (row,) = json.loads(agentmesh("select", "--db", db, "--json").out)
     assert row == {"kept": True, "reason": "nothing was wrong with it", "calls": 90}
