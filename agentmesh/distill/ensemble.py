@@ -1,19 +1,22 @@
 """A text classifier for few examples per label, and how far each of its answers can be trusted.
 
-Four simple models look at the same text in two ways: a linear SVM and naive Bayes at TF-IDF of
-words and letters, a logistic and a ridge regression at its latent directions, which unlabelled
-texts improve. Their log-probabilities are summed with learned weights. A last regression says
-how probable it is that the answer is right; all of it is fitted on rows that no model had seen.
+Three simple models look at the same text in two ways: a linear SVM and naive Bayes at TF-IDF of
+words, letters and pairs of words in any order, as the router cuts them; a logistic regression at
+its latent directions, which unlabelled texts improve. Their log-probabilities are summed with
+learned weights. A last regression says how probable it is that the answer is right; all of it is
+fitted on rows that no model had seen.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentmesh.errors import ConfigError
+from agentmesh.routing.features import pair_grams, stems
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,9 +29,13 @@ MARKS = "\n\t"
 """Stands before each kind of marks that follows a text's words: facts as words, no language."""
 
 DIRECTIONS = 300
-MODELS = ("svm", "bayes", "logistic", "ridge")
-_SHARP = {"svm": 5.0, "bayes": 1.0, "logistic": 1.0, "ridge": 8.0}
+APART = 10
+"""Two words count as a pair up to this distance."""
+MODELS = ("svm", "bayes", "logistic")
+_SHARP = {"svm": 5.0, "bayes": 1.0, "logistic": 1.0}
 _FLOOR = 1e-4
+_MANY = 500
+"""Of more texts than this, letters and pairs that occur in one alone say nothing."""
 
 
 class Read(NamedTuple):
@@ -153,44 +160,54 @@ def _check(texts: Sequence[str], labels: Sequence[str]) -> None:
 
 
 def _fit_reader(texts: Sequence[str]) -> dict[str, Any]:
+    """Return what cuts and weighs texts: letters, words, marks by kind, and pairs at the end."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    shared: dict[str, Any] = {"sublinear_tf": True, "strip_accents": "unicode"}
-    words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", **shared)  # noqa: S106
-    few = 2 if len(texts) > 500 else 1
-    letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), min_df=few, **shared)
-    said, *marked = _parted(texts)
-    vectorizers = [words.fit(said), letters.fit(said)]
-    for part in marked:
-        marks = TfidfVectorizer(token_pattern=r"\S+", binary=True, use_idf=False, lowercase=False)  # noqa: S106
-        vectorizers.append(marks.fit(part))
-    sparse = _sparse(vectorizers, texts)
+    few = 2 if len(texts) > _MANY else 1
+    pieces: dict[str, Any] = {"token_pattern": r"\S+", "lowercase": False}
+    shared: dict[str, Any] = {"sublinear_tf": True, "strip_accents": "unicode", "min_df": few}
+    kinds = max(text.count(MARKS) for text in texts)
+    letters, words, *marks, pairs = _views(texts, kinds)
+    vectorizers = [
+        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), **shared).fit(letters),
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, **pieces).fit(words),
+        *(TfidfVectorizer(binary=True, use_idf=False, **pieces).fit(part) for part in marks),
+    ]
+    sparse = _sparse(vectorizers, texts, kinds)
     rank = min(DIRECTIONS, len(texts) // 2, sparse.shape[1] - 1)
     svd = TruncatedSVD(max(1, rank), random_state=0).fit(sparse)
-    return {"vectorizers": vectorizers, "directions": svd.components_.astype("float32")}
+    with suppress(ValueError):  # no two texts share a pair
+        vectorizers.append(TfidfVectorizer(min_df=few, **pieces).fit(pairs))
+    return {
+        "vectorizers": vectorizers,
+        "kinds": kinds,
+        "directions": svd.components_.astype("float32"),
+    }
 
 
-def _sparse(vectorizers: Sequence[Any], texts: Sequence[str]) -> Any:
+def _sparse(vectorizers: Sequence[Any], texts: Sequence[str], kinds: int) -> Any:
     from scipy.sparse import hstack
 
-    said, *marked = _parted(texts)
-    seen = [v.transform(part) for v, part in zip(vectorizers, (said, said, *marked), strict=True)]
+    seen = [v.transform(view) for v, view in zip(vectorizers, _views(texts, kinds), strict=False)]
     return hstack(seen, format="csr")
 
 
-def _parted(texts: Sequence[str]) -> list[list[str]]:
-    """Return the words of texts, and their marks by kind; kinds that no text has are left out."""
-    split = [text.split(MARKS) for text in texts]
-    kinds = max(map(len, split), default=1)
-    return [[part[k] if k < len(part) else "" for part in split] for k in range(kinds)]
+def _views(texts: Sequence[str], kinds: int) -> list[list[str]]:
+    """Return texts as each vectorizer reads them, pieces with blanks between them."""
+    parts = [(text + MARKS * kinds).split(MARKS) for text in texts]
+    said = [part[0] for part in parts]
+    words = [" ".join(stems(text)) for text in said]
+    marks = [[part[k] for part in parts] for k in range(1, kinds + 1)]
+    return [said, words, *marks, [" ".join(pair_grams(text, 1, APART)) for text in said]]
 
 
 def _read(reader: dict[str, Any], texts: Sequence[str]) -> Read:
     import numpy as np
 
-    sparse = _sparse(reader["vectorizers"], texts)
-    latent = np.asarray(sparse @ reader["directions"].T, dtype=float)
+    sparse = _sparse(reader["vectorizers"], texts, reader["kinds"])
+    directions = reader["directions"]
+    latent = np.asarray(sparse[:, : directions.shape[1]] @ directions.T, dtype=float)
     length = np.linalg.norm(latent, axis=1, keepdims=True)
     return Read(sparse, latent / np.maximum(length, 1e-9))
 
@@ -200,9 +217,13 @@ def _splits(target: Ints, groups: Sequence[Any] | None, folds: int) -> Iterator[
     from sklearn.model_selection import StratifiedGroupKFold
 
     units = np.arange(len(target)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    folds = min(folds, len(set(units.tolist())))
+    most = int(np.bincount(target).max())
+    folds = min(folds, len(set(units.tolist())), most)
     if folds < 2:
-        raise ConfigError("all rows are one group", hint="give rows of at least two groups")
+        raise ConfigError(
+            "all rows are one group" if most > 1 else "no answer occurs twice",
+            hint="give rows of at least two groups, and answers that occur more than once",
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a rare label has fewer rows than folds
         made = list(
@@ -212,9 +233,9 @@ def _splits(target: Ints, groups: Sequence[Any] | None, folds: int) -> Iterator[
 
 
 def _fit(seen: Read, target: Ints, rows: Ints, names: Sequence[str]) -> dict[str, Any]:
-    """Return the four models as arrays: `weights` of features by `present` labels."""
+    """Return the three models as arrays: `weights` of features by `present` labels."""
     import numpy as np
-    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.linear_model import LogisticRegression
     from sklearn.naive_bayes import ComplementNB
     from sklearn.svm import LinearSVC
 
@@ -224,15 +245,10 @@ def _fit(seen: Read, target: Ints, rows: Ints, names: Sequence[str]) -> dict[str
         zeros = np.zeros((latent.shape[1], 1))
         line = (np.zeros((sparse.shape[1], 1)), np.zeros(1))
         lines = {"svm": line, "bayes": line, "logistic": (zeros, np.zeros(1))}
-        return {
-            "present": present,
-            "classes": len(names),
-            "lines": {**lines, "ridge": (zeros, np.zeros(1))},
-        }
+        return {"present": present, "classes": len(names), "lines": lines}
     svm = LinearSVC(C=1.0, tol=1e-2, random_state=0).fit(sparse, dense)
     bayes = ComplementNB(alpha=0.3).fit(sparse, dense)
     logistic = LogisticRegression(C=100.0, max_iter=60, tol=1e-3)
-    ridge = Ridge(alpha=0.3).fit(latent, np.eye(len(present))[dense])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is stopped early on purpose
         logistic.fit(latent, dense)
@@ -243,7 +259,6 @@ def _fit(seen: Read, target: Ints, rows: Ints, names: Sequence[str]) -> dict[str
             "svm": _both(svm.coef_.T, svm.intercept_),
             "bayes": (bayes.feature_log_prob_.T, np.zeros(len(present))),
             "logistic": _both(logistic.coef_.T, logistic.intercept_),
-            "ridge": (ridge.coef_.T, ridge.intercept_),
         },
     }
 

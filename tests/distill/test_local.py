@@ -136,6 +136,13 @@ def test_what_nothing_can_be_learned_from_is_refused():
         LocalStudent.fit(labelled(["a"], ["x"]), agreement=2)
 
 
+def test_a_few_examples_of_each_answer_are_enough_to_train_on():
+    asked = ["where is my parcel", "is my parcel late", "track my parcel", "find my parcel"]
+    thanked = ["thank you", "many thanks", "thanks a lot", "thank you all"]
+    student = LocalStudent.fit(labelled(asked + thanked, ["p"] * 4 + ["t"] * 4), agreement=0.5)
+    assert student.answer([{"role": "user", "content": "my parcel"}]).answer["content"] == "p"
+
+
 def test_an_answer_is_taken_apart_and_put_together_again():
     messages = next(t.prompt for t in teach(9) if t.prompt[-1]["role"] == "tool")
     scene = scene_of(messages)
