@@ -28,6 +28,7 @@ from agentmesh.graph import build, check_text
 from agentmesh.memory import Core, Memory
 from agentmesh.memory.compaction import Compaction
 from agentmesh.parts import Parts
+from agentmesh.pinning import RecordedPins
 from agentmesh.reply import Reply
 from agentmesh.rolling import recall_tool
 from agentmesh.routing import Check, Judge, Router, check_tools, default_checks
@@ -35,7 +36,8 @@ from agentmesh.seats import close_seats, seated
 from agentmesh.stable import stable_text
 from agentmesh.streaming import MODES, Part, parts_of
 from agentmesh.tiers import Tier, check_tiers
-from agentmesh.tools import Catalogue, Pins, catalogue
+from agentmesh.tools import Catalogue, catalogue
+from agentmesh.tools.pins import Pinned
 
 if TYPE_CHECKING:
     from agentmesh.keeping import Action, Keeping
@@ -83,7 +85,8 @@ class Agent:
         compaction: how a long log is kept short; None lets it grow. With it the agent has a tool
             `recall` that finds what was cut, word for word.
         learning: what may be learned about a user from a finished turn; nothing if left out.
-        pins: the definitions of tools that a person has seen; a changed one asks again.
+        pins: the definitions of tools that a person has seen; a changed one asks again. Those of
+            MCP servers are recorded in the memory's database where it is left out.
         reader: the tier that reads what tools in quarantine return; the cheapest if left out.
         checkpointer: a LangGraph saver, for Studio and LangGraph's own interfaces; `resume` does
             without one, in any process, because the journal in `memory` knows what was asked.
@@ -110,7 +113,7 @@ class Agent:
         tail: Callable[[], str] | None = None,
         compaction: Compaction | None = COMPACTION,
         learning: Learning | None = None,
-        pins: Pins | None = None,
+        pins: Pinned | None = None,
         reader: str | None = None,
         checkpointer: BaseCheckpointSaver[Any] | None = None,
         telemetry: Telemetry | None = None,
@@ -123,6 +126,7 @@ class Agent:
         if max_steps < 1:
             raise ConfigError(f"max_steps={max_steps!r}", hint="give 1 or more")
         kept = memory if isinstance(memory, Memory) else Memory(memory)
+        pins = pins or RecordedPins(kept, name)
         known = catalogue(tools)
         checked = seated(check_tiers(tiers), kept)
         dumb = [tier.name for tier in checked if not tier.calls_tools]

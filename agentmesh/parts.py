@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from agentmesh.memory.compaction import Compaction
     from agentmesh.routers import LiveRouter
     from agentmesh.routing import Check, Router, ToolFacts
-    from agentmesh.tools import Catalogue, Pins
+    from agentmesh.tools import Catalogue
+    from agentmesh.tools.pins import Pinned
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Parts:
     max_input_chars: int
     deadline_s: float
     learning: Learning | None = None
-    pins: Pins | None = None
+    pins: Pinned | None = None
     reader: str | None = None
 
     @cached_property

@@ -23,6 +23,7 @@ from agentmesh.memory.tables import (
     layers,
     model_files,
     models,
+    pins,
     sessions,
 )
 
@@ -78,6 +79,7 @@ def erase(
     if kind == "tenant":
         counts["models"] = _gone(connection, models, models.c.tenant == tenant)
         counts["model_files"] = _gone(connection, model_files, model_files.c.tenant == tenant)
+        counts["pins"] = _gone(connection, pins, pins.c.tenant == tenant)
     receipt = Receipt(kind, tombstones.sha(kind, tenant, name), counts, now)
     return receipt, names
 

@@ -10,7 +10,7 @@ from agentmesh.errors import StoreError
 from agentmesh.memory.database import Database, lock
 from agentmesh.memory.tables import metadata
 
-HEAD = "0003"
+HEAD = "0004"
 """The revision that `tables` describes."""
 
 SCRIPTS = Path(__file__).parent / "migrations"

@@ -226,3 +226,17 @@ model_files = Table(
     Column("body", LargeBinary, nullable=False),
 )
 """Files of router versions, stored once each; `models.sha` refers to them."""
+
+pins = Table(
+    "pins",
+    metadata,
+    Column("tenant", String(128), primary_key=True),
+    Column("agent", String(128), primary_key=True),
+    Column("tool", String(64), primary_key=True),
+    Column("sha", String(64), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("parameters", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("at", String(32), nullable=False),  # UTC, ISO 8601
+)
+"""Definitions of tools that come from elsewhere, as a person last agreed to them."""

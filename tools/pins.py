@@ -2,7 +2,8 @@
 
 A tool's description stands in every prompt, and its arguments decide what it can do. Whoever can
 change a definition after it was looked at can change what an agent does. So definitions are
-pinned by hash in a file beside the code, with who agreed to each and when.
+pinned by hash, with who agreed to each and when: in a file beside the code, or, for what comes
+from elsewhere, in the memory's database.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,39 +39,29 @@ class Pin(TypedDict):
     at: str
 
 
-class Pins:
-    """Pinned definitions of an agent's tools; keep the file under version control.
+class Pinned(ABC):
+    """Definitions as a person last saw them; where they are kept is for a subclass to say."""
 
-    The first use of a new file pins what is there. From then on a tool that is new or changed
-    asks a person before each call, the model is shown a changed one as it was, and the person's
-    approval pins what it has become: it is shown from the next start on.
-
-    Example:
-        agent = Agent("desk", "...", tools=tools, tiers=tiers, pins=Pins("tools.lock"))
-
-    Args:
-        path: the file; it is made at the first use.
-        clock: seconds since the epoch.
-    """
-
-    def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.time) -> None:
-        self.path = Path(path)
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._tools: dict[str, tuple[str, ToolSpec]] = {}
-        if self.path.exists():
-            self._read()
 
     def hold(self, tools: Catalogue) -> Catalogue:
         """Return `tools` as they may be shown: changed ones as they were when last approved."""
-        self._tools = {item.name: (tools.pins[item.name], item) for item in tools.specs}
-        if not self.path.exists():
-            self.approve(*self._tools, by=FIRST_USE)
+        names = self._names(tools)
+        self._tools = {
+            item.name: (tools.pins[item.name], item) for item in tools.specs if item.name in names
+        }
+        if not self._tools:
+            return tools
+        if new := self._first(self._read()):
+            self.approve(*new, by=FIRST_USE)
         held = self._read()
         return tools.showing(
             {
                 name: ToolSpec(name, held[name]["description"], held[name]["parameters"])
                 for name in tools.changed({name: pin["sha"] for name, pin in held.items()})
-                if name in held
+                if name in held and name in self._tools
             }
         )
 
@@ -92,23 +84,66 @@ class Pins:
         if not by.strip():
             raise ConfigError("who approves?", hint="give by= a name")
         at = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds")
-        with self._locked():
-            held = dict(self._read())
-            for name in names:
-                if name not in self._tools:
-                    raise ConfigError(
-                        f"no tool {name!r} is held by these pins",
-                        hint="it holds " + (", ".join(sorted(self._tools)) or "none yet"),
-                    )
-                sha, said = self._tools[name]
-                held[name] = Pin(
-                    sha=sha,
-                    description=said.description,
-                    parameters=said.parameters,
-                    by=by,
-                    at=at,
+        pins = {}
+        for name in names:
+            if name not in self._tools:
+                raise ConfigError(
+                    f"no tool {name!r} is held by these pins",
+                    hint="it holds " + (", ".join(sorted(self._tools)) or "none yet"),
                 )
-            self._write(held)
+            sha, said = self._tools[name]
+            pins[name] = Pin(
+                sha=sha, description=said.description, parameters=said.parameters, by=by, at=at
+            )
+        self._keep(pins)
+
+    @abstractmethod
+    def _names(self, tools: Catalogue) -> frozenset[str]:
+        """Return which tools are pinned."""
+
+    @abstractmethod
+    def _first(self, held: Mapping[str, Pin]) -> Collection[str]:
+        """Return the tools of which this is the first use."""
+
+    @abstractmethod
+    def _read(self) -> Mapping[str, Pin]:
+        """Return what was agreed to, by the tools' names."""
+
+    @abstractmethod
+    def _keep(self, pins: Mapping[str, Pin]) -> None:
+        """Store what is agreed to."""
+
+
+class Pins(Pinned):
+    """Pinned definitions of all of an agent's tools, in a file; keep it under version control.
+
+    The first use of a new file pins what is there. From then on a tool that is new or changed
+    asks a person before each call, the model is shown a changed one as it was, and the person's
+    approval pins what it has become: it is shown from the next start on.
+
+    Example:
+        agent = Agent("desk", "...", tools=tools, tiers=tiers, pins=Pins("tools.lock"))
+
+    Args:
+        path: the file; it is made at the first use.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(clock)
+        self.path = Path(path)
+        if self.path.exists():
+            self._read()
+
+    def _names(self, tools: Catalogue) -> frozenset[str]:
+        return frozenset(tools.by_name)
+
+    def _first(self, held: Mapping[str, Pin]) -> Collection[str]:
+        return () if self.path.exists() else self._tools
+
+    def _keep(self, pins: Mapping[str, Pin]) -> None:
+        with self._locked():
+            self._write({**self._read(), **pins})
 
     def _read(self) -> Mapping[str, Pin]:
         try:

@@ -21,8 +21,8 @@ _NEXT = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade() -> None:
@@ -80,12 +80,12 @@ def test_an_older_database_is_migrated_with_its_data(url: str, tmp_path: Path) -
     memory.close()
     scripts = tmp_path / "scripts"
     shutil.copytree(SCRIPTS, scripts)
-    (scripts / "versions" / "0004_next.py").write_text(_NEXT)
+    (scripts / "versions" / "0005_next.py").write_text(_NEXT)
     database = Database(url)
-    prepare(database, scripts=scripts, head="0004")
-    prepare(database, scripts=scripts, head="0004")
+    prepare(database, scripts=scripts, head="0005")
+    prepare(database, scripts=scripts, head="0005")
     with database.engine.connect() as connection:
-        assert revision(connection) == "0004"
+        assert revision(connection) == "0005"
         assert connection.execute(text("SELECT mood FROM sessions")).scalars().all() == ["calm"]
         # Rebuilding a table on SQLite has not deleted what refers to it.
         assert connection.execute(text("SELECT count(*) FROM epochs")).scalar_one() == 1
