@@ -242,9 +242,7 @@ class Register:
             if first >= TRUSTED > now:  # no router would choose it, and no run would be seen
                 advice = "rollback"
             if advice == "rollback":
-                rate = watch.successes / watch.runs
-                why = f"{rate:.3f} of {watch.runs} runs succeeded where {watch.baseline:.3f} did"
-                self._rollback(c, name, "watch", why, row.state)
+                self._rollback(c, name, "watch", watch.told(), row.state)
             return advice
 
         return self._database.write(work)

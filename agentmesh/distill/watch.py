@@ -25,6 +25,10 @@ ALARM_RUNS = 20_000
 """Runs of a live student that is as good as it was before a false alarm is to be expected."""
 
 
+LATEST = 20
+"""Runs that are kept one by one, to say how it went of late."""
+
+
 @dataclass
 class Watch:
     """The evidence on one student; feed it with `see`.
@@ -50,6 +54,7 @@ class Watch:
     successes: float = 0.0
     capital: list[float] = field(default_factory=list)
     proof: float = 0.0
+    latest: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not 0 < self.baseline <= 1 or not 0 < self.alpha < 1 or self.margin < 0:
@@ -82,6 +87,7 @@ class Watch:
             raise ConfigError(f"success={success!r}", hint="a number from 0 to 1")
         self.runs += 1
         self.successes += success
+        self.latest = [*self.latest, success][-LATEST:]
         for i, (drop, weight) in enumerate(DROPS):
             before = self.capital[i]
             if self.mode == "live":  # yesterday's bets, and one that begins today
@@ -100,19 +106,26 @@ class Watch:
             return "promote"
         return "continue"
 
+    def told(self) -> str:
+        """Return how it went of late, and how it had been before, in words."""
+        good, runs = sum(self.latest), len(self.latest)
+        return f"{good:g} of the last {runs} runs succeeded; {self.baseline:.1%} did before it"
+
     def to_json(self) -> dict[str, Any]:
         """Return the state as JSON; `Watch.from_json` reads it."""
         capital = [None if math.isinf(c) else c for c in self.capital]
         return {
             **{name: getattr(self, name) for name in _PLAIN},
             "capital": capital,
+            "latest": self.latest,
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Watch:
         """Return the watch that `to_json` wrote."""
         capital = [-math.inf if c is None else c for c in value["capital"]]
-        return cls(**{name: value[name] for name in _PLAIN}, capital=capital)
+        latest = list(value.get("latest", ()))
+        return cls(**{name: value[name] for name in _PLAIN}, capital=capital, latest=latest)
 
 
 _PLAIN = ("baseline", "margin", "alpha", "slack", "mode", "runs", "successes", "proof")

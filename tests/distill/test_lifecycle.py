@@ -55,7 +55,7 @@ def test_a_canary_falls_without_touching_what_is_live(tmp_path, register):
     advice = [register.observe("desk", 2, 0.0) for _ in range(20)]
     assert "rollback" in advice
     assert [v.state for v in register.versions("desk")] == ["live", "retired"]
-    assert "runs succeeded" in register.versions("desk")[1].events[-1]["why"]
+    assert "0 of the last" in register.versions("desk")[1].events[-1]["why"]
     assert register.versions("desk")[1].events[-1]["by"] == "watch"
     assert register.observe("desk", 2, 0.0) == "continue"
 
@@ -150,6 +150,10 @@ def test_a_live_student_that_slips_late_is_noticed():
 def test_a_watch_is_stored_as_json_and_refuses_nonsense():
     watch = Watch(0.9)
     watch.see(1.0)
+    assert Watch.from_json(watch.to_json()) == watch
+    for _ in range(30):
+        watch.see(0.5)
+    assert watch.told() == "10 of the last 20 runs succeeded; 90.0% did before it"
     assert Watch.from_json(watch.to_json()) == watch
     live = Watch(0.9, mode="live")
     assert Watch.from_json(live.to_json()) == live
