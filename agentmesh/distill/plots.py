@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 
-_WIDTH, _HEIGHT, _EDGE = 420, 220, 44
+_WIDTH, _HEIGHT, _EDGE = 440, 240, 56
 
 
 def line(title: str, points: Sequence[tuple[float, float]], x: str, y: str) -> str:

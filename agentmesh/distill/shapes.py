@@ -145,13 +145,18 @@ def _learn_slot(values: Sequence[Any], scenes: Sequence[Scene]) -> list[Source]:
     """Return the sources of a slot, in the order in which they are looked for.
 
     One after the other is chosen by how often it is right where those before it are not there,
-    less what it gets wrong: what is often right must not hide what is always right.
+    less what it gets wrong: what is often right must not hide what is always right. Of two that
+    are right as often, the one that the last tool told is meant.
     """
     counts: Counter[Source] = Counter()
+    told_last: Counter[Source] = Counter()
     for value, scene in zip(values, scenes, strict=True):
-        counts.update(scene.sources(value))
+        found = scene.sources(value)
+        counts.update(found)
         counts[Source("fixed", canonical.dumps(value))] += 1
-    usual = sorted(counts, key=lambda source: (-counts[source], rank(source)))[:_CANDIDATES]
+        last = f"{scene.done[-1]}/" if scene.done else None
+        told_last.update(s for s in found if s.kind == "result" and last and s.key.startswith(last))
+    usual = sorted(counts, key=lambda s: (-counts[s], -told_last[s], rank(s)))[:_CANDIDATES]
     least = 2 if len(values) > 1 else 1
     left, chosen = list(range(len(values))), list[Source]()
     while left and len(chosen) < _SOURCES:

@@ -139,6 +139,11 @@ class Proof:
             bars(
                 "Served by the student", {r["phase"]: r["by the student"] for r in rows}, "{:.1%}"
             ),
+            bars(
+                "Taken by the student, of the steps of the same requests",
+                {a["action"]: a["by the student"] for a in self.phase("again").actions()[:12]},
+                "{:.1%}",
+            ),
         ]
         return page(self.comparison, pictures=pictures)
 

@@ -66,3 +66,25 @@ def test_a_source_that_is_often_wrong_is_not_looked_at():
     shape, slots = taught(pairs)
     assert arguments(make(shape, slots, user("to Rome or Graz"))) == {"city": "Graz"}
     assert arguments(make(shape, slots, user("to Rome or Oslo"))) == {"city": "Oslo"}
+
+
+def test_of_two_sources_that_are_right_the_last_tool_s_is_taken():
+    def paid(price, amount):
+        messages = [{"role": "user", "content": "it is broken"}]
+        for name, told in (("look", {"price": price}), ("refund", {"amount": amount})):
+            call = {"id": name, "function": {"name": name, "arguments": "{}"}}
+            messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
+            result = {"role": "tool", "tool_call_id": name, "content": json.dumps(told)}
+            messages.append(result)
+        return scene_of(messages)
+
+    shape, slots = taught(
+        [
+            (
+                {"role": "assistant", "content": f"I refunded {n}.90 EUR."},
+                paid(f"{n}.90", f"{n}.90"),
+            )
+            for n in range(20, 26)
+        ]
+    )
+    assert make(shape, slots, paid("9.90", "19.80"))["content"] == "I refunded 19.80 EUR."
