@@ -40,9 +40,9 @@ class Act:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._calls = Calls(parts)
         self.seats = Seats(parts.tiers)
         self.standings = Standings(parts)
+        self._calls = Calls(parts, aside=self.standings.aside)
 
     def run(self, state: State, turn: Turn, config: RunnableConfig) -> dict[str, Any]:
         """Make one draft."""

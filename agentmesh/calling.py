@@ -47,8 +47,11 @@ POLL_S = 0.1
 class Calls:
     """Makes the requests of one agent and writes each into the ledger."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(
+        self, parts: Parts, aside: Callable[[Outcome, int], None] = lambda outcome, cost: None
+    ) -> None:
         self._parts = parts
+        self._told_aside = aside
         self._attempts = Attempts(parts)
         self._budgets = Budgets(parts.budget, parts.name, parts.memory, parts.prices)
         self._fan_out = FanOut()
@@ -109,6 +112,7 @@ class Calls:
                 return None
             result = judged(outcome.message)
             self.bill(outcome, result)
+            self._told_aside(outcome, self.cost(outcome) or 0)
         return outcome.message if result == "ok" else None
 
     def limits(self, turn: Turn, step: int) -> StepLimits:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,8 @@ from agentmesh.act import Act, step_of
 from agentmesh.errors import TurnError
 from agentmesh.prompt import Marks, Prompt, Segment
 from agentmesh.routing import Decision, Failure, FewShot, Step, TierFacts, escalate
-from agentmesh.routing.choice import choose, step_usd
 from agentmesh.routing.fewshot import prefix
+from agentmesh.sessions import WORDS
 from agentmesh.standing import Expected, Standing
 from agentmesh.state import State
 
@@ -51,11 +51,13 @@ class Route:
             return self._escalated(state, turn, step, facts)
         if state["step"] and state.get("tier") and _taken_up(state):
             reason = "the tier that took over goes on with this turn"
-            self._expect(turn, step, facts)
-            return {"decision": {**state["decision"], "stage": "pinned", "reason": reason}}
+            words, _ = self._expect(turn, step, facts)
+            told = {"stage": "pinned", "reason": reason, **words}
+            return {"decision": {**state["decision"], **told}}
         _ASKING.set((state, turn))
+        words, facts = self._expect(turn, step, facts)
         chosen = self._chosen(turn, step, facts)
-        return {"tier": chosen.tier, "decision": chosen.record()}
+        return {"tier": chosen.tier, "decision": {**chosen.record(), **words}}
 
     def _ask(self, prompt: str) -> str:
         """Ask the tier of the third stage: the fixed part of its prompt is one that it caches."""
@@ -68,11 +70,11 @@ class Route:
 
     def _chosen(self, turn: Turn, step: Step, facts: Sequence[TierFacts]) -> Decision:
         """Return the router's decision, as far as what has failed and been spent allows it."""
-        decision = self._router.route(step, facts)
+        standing = self._act.standings.of(turn)
+        known = standing.expected.outlook if standing.expected else None
+        decision = self._router.route(step, facts, known)
         if len(facts) == 1 or decision.tier not in self._names:
             return decision
-        chances = self._expect(turn, step, facts)
-        standing = self._act.standings.of(turn)
         most = self._parts.router.policy.pin_after
         floor = standing.floor(decision.kind, self._names, most)
         if self._names.index(decision.tier) < floor:
@@ -81,48 +83,50 @@ class Route:
                 " in this epoch"
             )
             return replace(decision, tier=self._names[floor], stage="pinned", reason=reason)
-        return self._guarded(decision, step, facts, chances, standing)
+        return self._guarded(decision, facts, standing)
 
     def _guarded(
-        self,
-        decision: Decision,
-        step: Step,
-        facts: Sequence[TierFacts],
-        chances: Mapping[str, float],
-        standing: Standing,
+        self, decision: Decision, facts: Sequence[TierFacts], standing: Standing
     ) -> Decision:
-        """Return the decision, or the best single tier where the session would cost too much more.
-
-        Before anything has failed, what is expected decides. Once a draft was lost, another one is
-        risked only where losing it too would stay within the limit, whatever is expected. A step
-        is never held to a tier that is likely to fail it.
-        """
-        guard, router = standing.guard, self._router
-        if guard is None or not chances:
-            return decision
-        best = guard.best
-        enough = chances.get(best, 0.0) >= router.bar or best == self._names[-1]
-        named = {tier.name: tier for tier in facts}
-        if best == decision.tier or not enough or not named[best].available:
-            return decision
-        risk = step_usd(named[decision.tier], step.prompt_tokens, router.outlook)
-        spent = bool(standing.failed) and not guard.allows(risk)
-        if not spent and not choose(step.prompt_tokens, facts, chances, router.outlook, guard).held:
+        """Return the decision, or the next tier whose draft may be lost within the guard's bound."""
+        guard, tier = standing.guard, self._affordable(decision.tier, facts, standing)
+        if guard is None or tier.name == decision.tier:
             return decision
         reason = (
-            f"the session has cost ${guard.paid:.4f}, {best} alone"
-            f" ${guard.alone[best]:.4f}: no more than {guard.limit:.0%} above it"
+            f"the session has cost ${guard.paid:.4f}, {self._names[-1]} alone ${guard.alone:.4f}:"
+            f" a lost draft of {decision.tier} could cost more than {guard.limit:.0%} above it"
         )
-        return replace(decision, tier=best, stage="guard", reason=reason)
+        return replace(decision, tier=tier.name, stage="guard", reason=reason)
 
-    def _expect(self, turn: Turn, step: Step, facts: Sequence[TierFacts]) -> Mapping[str, float]:
-        """Keep what is known of the step for the account of it; return the tiers' chances."""
-        if len(facts) == 1 or any(tier.prices is None for tier in facts):
-            return {}
-        chances = self._parts.router.chances(step, facts)
-        standing = self._act.standings.of(turn)
-        standing.expected = Expected(facts, chances, step.prompt_tokens)
-        return chances
+    def _affordable(self, name: str, facts: Sequence[TierFacts], standing: Standing) -> TierFacts:
+        """Return a tier, or the next one above it whose draft may be lost; itself if none may."""
+        chosen, *above = facts[self._names.index(name) :]
+        if standing.may_lose(chosen):
+            return chosen
+        fits = (tier for tier in above if tier.available and standing.may_lose(tier))
+        return next(fits, chosen)
+
+    def _expect(
+        self, turn: Turn, step: Step, facts: Sequence[TierFacts]
+    ) -> tuple[dict[str, dict[str, float]], Sequence[TierFacts]]:
+        """Return what the words alone say, for the ledger, and the tiers with their chances.
+
+        Those are what the session's last steps make of the words. What is known of the step is
+        kept for the guard, if all prices are known.
+        """
+        if len(facts) == 1:
+            return {}, facts
+        standing, router = self._act.standings.of(turn), self._parts.router
+        said = router.chances(step, facts)
+        words = {name: round(said[name], 4) for name in self._names[:-1]}
+        chances = standing.session.begun(turn.number, words)
+        facts = [replace(tier, success=chances.get(tier.name, tier.success)) for tier in facts]
+        if all(tier.prices is not None for tier in facts):
+            new = self._act.standings.new_tokens(standing, step.prompt_tokens)
+            outlook = standing.session.outlook(router.outlook, turn)
+            known = Expected(facts, step.prompt_tokens, new, outlook)
+            standing.expects(known, router.policy.stake_usd)
+        return {WORDS: words}, facts
 
     def _escalated(
         self, state: State, turn: Turn, step: Step, facts: Sequence[TierFacts]
@@ -133,6 +137,7 @@ class Route:
             chances = self._parts.router.chances(step, facts) if ways else {}
             costs = {name: way.cost / 1e6 for name, way in ways.items()} or None
             above = escalate(step.failures, facts, success=chances, costs=costs)
+            above = above and self._affordable(above.name, facts, self._act.standings.of(turn))
         again = not last.check.startswith("error:")  # errors were tried again where it helps
         mine = sum(failure.tier == last.tier for failure in step.failures)
         if above is None and again and mine < TOP_ATTEMPTS:
@@ -140,7 +145,7 @@ class Route:
         if above is None or self._act.exhausted(turn, state["step"], above.name):
             return self._given_up(turn, step.failures)
         kept: dict[str, Any] = {
-            k: decision[k] for k in ("kind", "probabilities", "chances") if k in decision
+            k: decision[k] for k in ("kind", "probabilities", "chances", WORDS) if k in decision
         }
         reason = f"{last.tier} failed {last.check}: {last.reason}"
         made: dict[str, Any] = {**kept, "stage": "escalation", "reason": reason}

@@ -7,8 +7,8 @@ with one row, in whichever process; the drafts that failed in an epoch are count
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -17,17 +17,17 @@ from sqlalchemy import Connection, func, select
 from agentmesh import canonical
 from agentmesh.economy.semantics import semantics
 from agentmesh.memory.tables import calls, sessions
-from agentmesh.routing import Guard
-from agentmesh.routing.choice import alone_costs
+from agentmesh.routing import Guard, alone_usd, may_lose, stake_usd
+from agentmesh.sessions import Session
 
 if TYPE_CHECKING:
     from agentmesh.memory import Turn
     from agentmesh.parts import Parts
     from agentmesh.plans import Outcome
-    from agentmesh.routing import Failure, TierFacts
+    from agentmesh.routing import Failure, Outlook, TierFacts
 
 KEY = "guard"
-"""Under which a call's decision keeps the session's sums, in micro-dollars."""
+"""Under which a call's decision keeps the guard's sums, in micro-dollars."""
 
 _DAY_S = 86_400.0
 
@@ -37,8 +37,14 @@ class Expected:
     """What the router knew of a step when it chose."""
 
     facts: Sequence[TierFacts]
-    chances: Mapping[str, float]
     prompt_tokens: int
+    new_tokens: int
+    outlook: Outlook
+
+    @property
+    def asked(self) -> tuple[int, int, Sequence[TierFacts], Outlook]:
+        """What the choice's functions take."""
+        return self.prompt_tokens, self.new_tokens, self.facts, self.outlook
 
 
 @dataclass
@@ -47,16 +53,32 @@ class Standing:
 
     guard: Guard | None
     failed: Counter[tuple[str, str]]
+    session: Session
     tokens: int = 0
     at: float = 0.0
     expected: Expected | None = None
     lost: int = 0
-    refused: set[str] = field(default_factory=set)
+    lost_on_top: int = 0
 
     def floor(self, kind: str, tiers: Sequence[str], most: int) -> int:
         """Return the lowest rank at which a kind of step has not failed too often."""
         failed = [rank for rank, name in enumerate(tiers) if self.failed[kind, name] >= most]
         return min(max(failed, default=-1) + 1, len(tiers) - 1)
+
+    def expects(self, expected: Expected, stake: float | None) -> None:
+        """Keep what is known of a step that begins; the first one of all sets the stake."""
+        self.expected, guard = expected, self.guard
+        if guard is not None and not guard.paid:
+            guard.stake_usd = stake_usd(*expected.asked, limit=guard.limit)
+            guard.stake_usd = guard.stake_usd if stake is None else stake
+
+    def may_lose(self, tier: TierFacts) -> bool:
+        """Return whether a draft of a tier may fail within the guard's bound."""
+        if self.guard is None or self.expected is None:
+            return True
+        length, new, facts, outlook = self.expected.asked
+        lost = (self.lost - self.lost_on_top) / 1e6
+        return may_lose(tier, length, new, facts, self.guard, outlook, lost=lost)
 
 
 class Standings:
@@ -79,33 +101,45 @@ class Standings:
             return
         standing = self.of(outcome.job.turn)
         standing.failed[str(outcome.job.state["decision"].get("kind", "")), failure.tier] += 1
-        standing.refused.add(failure.tier)
+        standing.session.drafted(failure.tier, passed=False)
         standing.lost += cost
+        if failure.tier == self._parts.tiers[-1].name:
+            standing.lost_on_top += cost
+
+    def aside(self, outcome: Outcome, cost: int) -> None:
+        """Count what the top tier alone would not have needed: a router's or a check's own call."""
+        job = outcome.job
+        judging = job.purpose in ("judge", "sample") and (
+            job.state.get("tier") != self._parts.tiers[-1].name
+        )
+        standing = self._held.get(job.turn)
+        if standing is not None and (judging or job.purpose == "route"):
+            standing.lost += cost
+
+    def new_tokens(self, standing: Standing, length: int) -> int:
+        """Return how much of a prompt a tier would see for the first time that made every step."""
+        ttl_s = semantics(self._parts.tiers[-1].model_name).ttl_s
+        old = standing.tokens if self._parts.memory.clock() - standing.at < ttl_s else 0
+        return length if old > length else length - old
 
     def accepted(self, outcome: Outcome, cost: int, output: int) -> Outcome:
         """Count a step, and return the outcome with the sums that its row is to carry."""
         job, standing = outcome.job, self._held.get(outcome.job.turn)
-        guard = standing.guard if standing is not None else None
-        expected = standing.expected if standing is not None else None
-        if standing is None or guard is None or expected is None:
+        if standing is None or standing.expected is None:
             return outcome
-        now = self._parts.memory.clock()
-        ttl_s = semantics(self._parts.tiers[-1].model_name).ttl_s
-        old = standing.tokens if now - standing.at < ttl_s else 0
-        length = max(expected.prompt_tokens, 1)
-        alone = alone_costs(
-            length,
-            length if old > length else length - old,
-            expected.facts,
-            {**expected.chances, **dict.fromkeys(standing.refused, 0.0), job.tier.name: 1.0},
-            replace(self._parts.router.outlook, output_tokens=float(output)),
-        )
-        guard.record((standing.lost + cost) / 1e6, alone)
-        standing.tokens, standing.at, standing.lost = length, now, 0
-        standing.refused.clear()
+        standing.session.drafted(job.tier.name, passed=True)
+        guard, expected = standing.guard, standing.expected
+        if guard is None:
+            return outcome
+        length, new, facts, outlook = expected.asked
+        alone = alone_usd(length, new, facts, replace(outlook, output_tokens=float(output)))
+        guard.record((standing.lost + cost) / 1e6, alone + standing.lost_on_top / 1e6)
+        standing.tokens, standing.at = length, self._parts.memory.clock()
+        standing.lost = standing.lost_on_top = 0
         sums = {
             "paid": round(guard.paid * 1e6),
-            "alone": {name: round(usd * 1e6) for name, usd in guard.alone.items()},
+            "alone": round(guard.alone * 1e6),
+            "stake": round(guard.stake_usd * 1e6),
             "tokens": length,
         }
         decision = {**job.state["decision"], KEY: sums}
@@ -140,10 +174,12 @@ class Standings:
         )
         for row in connection.execute(refused):
             failed[str(canonical.loads(row.decision).get("kind", "")), row.tier] += 1
+        lower = [tier.name for tier in self._parts.tiers[:-1]]
+        since = self._parts.memory.clock() - semantics(self._parts.tiers[-1].model_name).ttl_s
+        session = Session.load(connection, turn, lower, since)
         limit = self._policy.guard
-        if limit is None or len(self._parts.tiers) == 1:
-            return Standing(None, failed)
-        guard = Guard([tier.name for tier in self._parts.tiers], limit=limit)
+        if limit is None or not lower:
+            return Standing(None, failed, session)
         last = connection.execute(
             select(calls.c.decision, calls.c.started_at)
             .where(calls.c.session_id == turn.view.id, calls.c.decision.contains(f'"{KEY}":'))
@@ -151,10 +187,14 @@ class Standings:
             .limit(1)
         ).first()
         sums: dict[str, Any] = canonical.loads(last.decision)[KEY] if last else {}
-        if last is None or set(sums["alone"]) != set(guard.alone):
-            return Standing(guard, failed)
-        guard.record(sums["paid"] / 1e6, {n: micro / 1e6 for n, micro in sums["alone"].items()})
-        return Standing(guard, failed, sums["tokens"], last.started_at)
+        if last is None or not isinstance(sums["alone"], int):
+            return Standing(Guard(limit=limit), failed, session)
+        money = {
+            name: sums[key] / 1e6
+            for name, key in (("paid", "paid"), ("alone", "alone"), ("stake_usd", "stake"))
+        }
+        guard = Guard(limit=limit, **money)
+        return Standing(guard, failed, session, sums["tokens"], last.started_at)
 
 
 __all__ = ["KEY", "Expected", "Standing", "Standings"]

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from agentmesh.routing.bounds import Contract, quality_contract, upper_bound
 from agentmesh.routing.checks import check_tools, default_checks, only, run_checks
-from agentmesh.routing.choice import Guard, Outlook, expected_costs
+from agentmesh.routing.choice import (
+    Choice,
+    Outlook,
+    alone_usd,
+    choose,
+    expected_costs,
+    may_lose,
+    stake_usd,
+)
 from agentmesh.routing.drafts import (
     Check,
     CheckContext,
@@ -22,6 +30,7 @@ from agentmesh.routing.drafts import (
 from agentmesh.routing.drift import Drift, QuantileTracker, drift
 from agentmesh.routing.escalation import escalate
 from agentmesh.routing.fewshot import FewShot
+from agentmesh.routing.guard import Guard
 from agentmesh.routing.health import Health, ModelHealth
 from agentmesh.routing.judges import Agreement, Judge, LogProbability
 from agentmesh.routing.pace import Pace, Rate
@@ -48,6 +57,7 @@ from agentmesh.routing.steps import (
     TierPrices,
     Verdict,
 )
+from agentmesh.routing.streak import Streak
 
 if TYPE_CHECKING:
     from agentmesh.routing.classifier import Recipe, TextClassifier
@@ -95,6 +105,7 @@ __all__ = [
     "Agreement",
     "Check",
     "CheckContext",
+    "Choice",
     "Contract",
     "Curve",
     "Decision",
@@ -133,6 +144,7 @@ __all__ = [
     "Step",
     "StepLimits",
     "StepTiers",
+    "Streak",
     "TextClassifier",
     "TierFacts",
     "TierPrices",
@@ -141,12 +153,14 @@ __all__ = [
     "Verdict",
     "Verifier",
     "acall_with_retry",
+    "alone_usd",
     "auroc",
     "better_than_random",
     "bootstrap",
     "call_with_retry",
     "caught_among",
     "check_tools",
+    "choose",
     "clusters",
     "curve",
     "default_checks",
@@ -154,6 +168,7 @@ __all__ = [
     "escalate",
     "expected_costs",
     "leaks",
+    "may_lose",
     "only",
     "oracle",
     "past_calls",
@@ -164,6 +179,7 @@ __all__ = [
     "run_checks",
     "seeds",
     "split",
+    "stake_usd",
     "upper_bound",
 ]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import mul
 from typing import NamedTuple
 
 from agentmesh.errors import ConfigError
+from agentmesh.routing.guard import Guard
 from agentmesh.routing.steps import TierFacts, TierPrices
 
 
@@ -80,124 +81,81 @@ def choose(
     success: Mapping[str, float],
     outlook: Outlook | None = None,
     guard: Guard | None = None,
+    *,
+    new_tokens: int | None = None,
 ) -> Choice:
-    """Return the tier on which the session is expected to cost least, as far as `guard` allows."""
+    """Return the tier on which the session is expected to cost least, as far as `guard` allows.
+
+    `new_tokens` are those that no tier has been shown yet, `outlook.new_tokens` if not given.
+    """
     outlook = outlook or Outlook()
     costs = expected_costs(prompt_tokens, tiers, success, outlook)
     best = min(costs, key=costs.__getitem__)
-    if guard is None or best == guard.best or guard.best not in costs:
+    if guard is None:
         return Choice(best, costs)
-    alone = _alone_from_here(prompt_tokens, tiers, success, outlook)
-    kept = next(tier for tier in tiers if tier.name == guard.best)
-    price = _prices(kept)
-    behind = max(0.0, prompt_tokens - kept.warm - _growth(outlook))
-    fallback = alone[kept.name] + (price.write - price.read) * behind / 1e6
-    if guard.keeps(costs[best], alone, fallback):
-        return Choice(best, costs)
-    return Choice(guard.best, costs, held=True)
+    new = int(outlook.new_tokens) if new_tokens is None else new_tokens
+    allowed = [t for t in tiers if may_lose(t, prompt_tokens, new, tiers, guard, outlook)]
+    safe = min((tier.name for tier in allowed), key=costs.__getitem__)
+    return Choice(safe, costs, held=safe != best)
 
 
-def alone_costs(
+def may_lose(
+    tier: TierFacts,
     prompt_tokens: int,
     new_tokens: int,
     tiers: Sequence[TierFacts],
-    success: Mapping[str, float],
+    guard: Guard,
     outlook: Outlook | None = None,
-) -> dict[str, float]:
-    """Return the dollars that this step costs a session by the one tier that it always begins on.
+    *,
+    lost: float = 0.0,
+) -> bool:
+    """Return whether a draft of `tier` may fail within the guard's bound; the top tier's always may.
 
-    Such a tier has cached all but the newest tokens. What it fails at is made again by the top
-    tier, which comes back to what it has cached as well.
+    `lost` are the dollars of this step's drafts that have failed already.
     """
-    outlook = outlook or Outlook()
-    order = _ranked(tiers)
-    top = order[-1]
-    old = max(0, prompt_tokens - new_tokens)
-    chances = _chances(order, success)
-    costs = {}
-    for i, tier in enumerate(order):
-        costs[tier.name] = _usd(tier, old, new_tokens, outlook)
-        if tier is not top:
-            failing = 1 - chances[i]
-            again = _usd(top, prompt_tokens, 0, outlook) + outlook.check_usd
-            price = _prices(top)
-            shown = (price.write - price.read) * new_tokens / 1e6
-            costs[tier.name] += failing * again + (shown if failing else 0.0)
-    return costs
+    outlook = replace(outlook or Outlook(), sharers=1.0)  # a bound is no expectation
+    top = _ranked(tiers)[-1]
+    if tier.name == top.name:
+        return True
+    draft = lost + step_usd(tier, prompt_tokens, outlook) + outlook.check_usd
+    again = step_usd(top, prompt_tokens, outlook)
+    return guard.admits(draft, again, alone_usd(prompt_tokens, new_tokens, tiers, outlook))
 
 
-def _alone_from_here(
-    prompt_tokens: int, tiers: Sequence[TierFacts], success: Mapping[str, float], outlook: Outlook
-) -> dict[str, float]:
-    """Return the dollars that the rest of the session costs each tier that works alone."""
-    growth = _growth(outlook)
+def alone_usd(
+    prompt_tokens: int,
+    new_tokens: int,
+    tiers: Sequence[TierFacts],
+    outlook: Outlook | None = None,
+) -> float:
+    """Return the dollars that this step costs a session whose every step the top tier makes.
+
+    It has cached all but the newest tokens, and what it has cached in truth.
+    """
+    top = _ranked(tiers)[-1]
+    read = min(prompt_tokens, max(prompt_tokens - new_tokens, top.warm))
+    return _usd(top, read, prompt_tokens - read, outlook or Outlook())
+
+
+def stake_usd(
+    prompt_tokens: int,
+    new_tokens: int,
+    tiers: Sequence[TierFacts],
+    outlook: Outlook | None = None,
+    *,
+    limit: float,
+) -> float:
+    """Return what a session may lose at its start: see `Guard`.
+
+    One draft of each tier below the top, or a router that may lose nothing could never try one;
+    and `limit` of what the top tier alone is expected to cost for all of `outlook.steps`.
+    """
+    outlook = replace(outlook or Outlook(), sharers=1.0)
+    order, growth = _ranked(tiers), int(_growth(outlook))
     middle = int(prompt_tokens + growth * outlook.steps / 2)
-    later = outlook.later or [success]
-    total = alone_costs(prompt_tokens, int(growth), tiers, success, outlook)
-    for chances in later:
-        step = alone_costs(middle, int(growth), tiers, {**success, **chances}, outlook)
-        for name, cost in step.items():
-            total[name] += cost * (outlook.steps - 1) / len(later)
-    return total
-
-
-class Guard:
-    """Holds a session to about `limit` above the best single tier where predictions mislead.
-
-    Past the limit a session keeps to that tier, unless it has already paid for what makes going
-    on the cheaper way: leaving then would lose more than it saves.
-
-    Example:
-        guard = Guard(["student", "flagship"])
-        choice = choose(tokens, tiers, success, outlook, guard)
-        guard.record(paid_usd, alone_costs(tokens, new_tokens, tiers, success))
-    """
-
-    def __init__(self, tiers: Sequence[str], *, limit: float = 0.02) -> None:
-        if not tiers or limit < 0:
-            raise ConfigError(f"tiers={tiers!r}, limit={limit!r}", hint="give tiers and a share")
-        self.limit, self.paid = limit, 0.0
-        self.alone = dict.fromkeys(tiers, 0.0)
-
-    def record(self, paid: float, alone: Mapping[str, float]) -> None:
-        """Count what a step cost, and what it would have cost each tier that worked alone."""
-        if set(alone) != set(self.alone):
-            raise ConfigError(
-                f"costs of {sorted(alone)!r}", hint=f"give those of {sorted(self.alone)!r}"
-            )
-        self.paid += paid
-        for name, cost in alone.items():
-            self.alone[name] += cost
-
-    @property
-    def best(self) -> str:
-        """The most capable of the tiers that alone would have cost about the least so far."""
-        least = min(self.alone.values()) * (1 + self.limit)
-        return [name for name, cost in self.alone.items() if cost <= least][-1]
-
-    @property
-    def room(self) -> float:
-        """Dollars that may still be risked; below 0 the best single tier must be kept to."""
-        return (1 + self.limit) * min(self.alone.values()) - self.paid
-
-    def allows(self, extra: float) -> bool:
-        """Return whether a switch that may lose `extra` dollars stays within the limit."""
-        return extra <= self.room
-
-    def keeps(self, plan: float, alone: Mapping[str, float], fallback: float) -> bool:
-        """Return whether a session may go on as planned, rather than on its best single tier.
-
-        It may within the limit; past it only if going on is clearly cheaper than falling back,
-        since what has been spent on a second cache does not come back by leaving it.
-
-        Args:
-            plan: expected dollars for the rest of the session as planned.
-            alone: the same for each tier, had it worked alone from the start.
-            fallback: the same for the best single tier as things stand.
-        """
-        least = min(self.alone[name] + rest for name, rest in alone.items())
-        bound = (1 + self.limit) * least
-        return self.paid + plan <= bound or fallback > (1 + self.limit) * plan
+    drafts = sum(step_usd(tier, prompt_tokens, outlook) for tier in order[:-1])
+    rest = (outlook.steps - 1) * alone_usd(middle, growth, order, outlook)
+    return max(drafts, limit * (alone_usd(prompt_tokens, new_tokens, order, outlook) + rest))
 
 
 class _Way(NamedTuple):

@@ -23,8 +23,11 @@ class Policy:
         agent = Agent(..., router=Router.auto().under(policy))
 
     Args:
-        guard: the share by which a session may cost more than the best single tier would have;
-            None for no guard.
+        guard: the share by which a session may cost more than the top tier alone would have,
+            whatever is predicted (see `Guard`); None for no guard.
+        stake_usd: dollars that a session may lose before the share has come to as much; None for
+            one draft of each lower tier, or the share of what is foreseen. 0 is strict: a session
+            then begins on the top tier, unless the lower ones cost next to nothing.
         pin_after: drafts of a tier that fail before its kind of step goes above it, until the
             session's next epoch.
         escalations: of one user in a day; a step beyond them is not taken up, but tried again
@@ -35,6 +38,7 @@ class Policy:
     """
 
     guard: float | None = 0.02
+    stake_usd: float | None = None
     pin_after: int = 3
     escalations: int | None = None
     few_shot: str | None = None
@@ -44,6 +48,8 @@ class Policy:
     def __post_init__(self) -> None:
         if self.guard is not None and not self.guard >= 0:
             raise ConfigError(f"guard={self.guard!r}", hint="give a share such as 0.02, or None")
+        if self.stake_usd is not None and not self.stake_usd >= 0:
+            raise ConfigError(f"stake_usd={self.stake_usd!r}", hint="give dollars, or None")
         if self.pin_after < 1:
             raise ConfigError(f"pin_after={self.pin_after!r}", hint="give 1 or more")
         if self.escalations is not None and self.escalations < 0:

@@ -39,8 +39,14 @@ NEED: Mapping[Kind, float] = {
 BAR = 0.7
 """The probability with which a tier must suffice to be chosen without knowledge of prices."""
 
-LEAST_HALF = 4
-"""Half of a message needs so many words to be judged on its own."""
+TRIGGERS = 6
+"""So many of a message's words, those that speak most for a higher tier, are not enough for one."""
+LEAST_WORDS = 4
+"""Other words that a message needs to be judged without them."""
+LEEWAY = 0.1
+"""How much likelier than `bar` a lower tier must be to do for what is left, to be taken after all."""
+MOST_WORDS = 64
+"""A message of more different words is not moved by a few of them."""
 
 MAX_CHARS = 100_000
 """Longer messages are refused before anything reads them."""
@@ -65,6 +71,11 @@ class Router:
     cheapest over the steps that remain is taken (see `outlook`) where all tiers' prices are
     known, and the lowest where they are not. No model is called, but by `with_model`.
 
+    A few words do not call a higher tier: with `steady`, what is left of a message without the
+    six that speak most for it must do so, too. Of requests that are hard, those whose words say
+    so in one place alone are then left to the cheaper tier and its checks (docs/routing.md has
+    the figures). A quality contract is made on whole messages and is left as it is.
+
     `passing` is what the ledger has taught about the cheap tier; `pardons` are the fingerprints of
     messages that were blocked once and that a person has let in.
 
@@ -85,7 +96,7 @@ class Router:
         need: Mapping[Kind, float] = NEED,
         max_chars: int = MAX_CHARS,
         outlook: Outlook | None = None,
-        steady: bool = False,
+        steady: bool = True,
         passing: Passing | None = None,
         pardons: Collection[str] = (),
     ) -> None:
@@ -108,6 +119,7 @@ class Router:
         self.policy = Policy()
         self.need = {**NEED, **need}
         self._read = lru_cache(maxsize=256)(self._read_anew)
+        self._pull = lru_cache(maxsize=4096)(self._pull_anew)
 
     @classmethod
     def auto(cls) -> Router:
@@ -172,12 +184,7 @@ class Router:
         return other
 
     def steadied(self) -> Router:
-        """Return a router like this one that a few trigger words cannot push up.
-
-        A higher tier then needs both halves of the message to call for it, so that words put
-        before or after a plain question change little. Some requests that are hard in one half
-        only are left to the cheaper tier and its checks.
-        """
+        """Return a router like this one that a few trigger words cannot push up: see `steady`."""
         return self.changed(steady=True)
 
     def changed(self, **changes: Any) -> Router:
@@ -218,8 +225,13 @@ class Router:
         kind = max(kinds, key=kinds.__getitem__)
         return Verdict(True, kind, kinds[kind], "classifier", f"reads like a {kind} request")
 
-    def route(self, step: Step, tiers: Sequence[TierFacts]) -> Decision:
-        """Return the tier for `step`; a failed step goes up, and the top's failure is an error."""
+    def route(
+        self, step: Step, tiers: Sequence[TierFacts], outlook: Outlook | None = None
+    ) -> Decision:
+        """Return the tier for `step`; a failed step goes up, and the top's failure is an error.
+
+        `outlook` is what is known of this session's rest, in place of the router's own.
+        """
         order = _checked(tiers)
         if step.failures:
             return self._escalated(step, order)
@@ -231,7 +243,7 @@ class Router:
             return _decision(available[-1], "fallback", "no stage could decide", "complex", {})
         if self.model is not None and max(reading.probabilities.values()) < self.model.sure:
             return self._by_model(self.model, step, available)
-        return self._by_reading(reading, available, step)
+        return self._by_reading(reading, available, step, outlook or self.outlook)
 
     def chances(self, step: Step, tiers: Sequence[TierFacts]) -> dict[str, float]:
         """Return how likely each tier's draft of a step is good enough; the top one's always is."""
@@ -242,7 +254,7 @@ class Router:
         if reading is None:
             known = [HALFWAY if t.success is None else t.success for t in order[:-1]]
             return dict(zip((tier.name for tier in order), [*known, 1.0], strict=True))
-        found = self._chances(step.text, reading, order)
+        found = self._steady_chances(step.text, reading, order)
         return dict(zip((tier.name for tier in order), found, strict=True))
 
     def spam_margin(self, text: str) -> float:
@@ -308,9 +320,9 @@ class Router:
     def _read_anew(self, text: str) -> Reading | None:
         if self.classifier is None or not text.strip():
             return None
-        from agentmesh.routing.spam import SPAM, cues
+        from agentmesh.routing.spam import SPAM
 
-        facts = [cues(text, self.rules)] if self.classifier.facts else None
+        facts = [_cues(text, self.rules)] if self.classifier.facts else None
         logits = self.classifier.logits([text], facts)
         shares = self.classifier.calibrated(logits)[0]
         labels = self.classifier.labels
@@ -353,13 +365,43 @@ class Router:
             return passes
         return max(self.bar, passes) if self.passing.allows(text) else 0.0
 
-    def _halves(self, text: str) -> list[str]:
-        """Return the two halves of a text that is long enough to have them."""
+    def _steady_chances(
+        self, text: str, reading: Reading, available: Sequence[TierFacts]
+    ) -> list[float]:
+        """Do as `_chances`, but for what a few words alone would change."""
+        found = self._chances(text, reading, available)
+        proven = self.passing is not None and self.passing.contract is not None
+        if not self.steady or proven or found[0] >= self.bar:
+            return found
+        rest = self._without_triggers(text)
+        part = self._read(rest) if rest else None
+        if part is None:
+            return found
+        left = self._chances(rest, part, available)
+        return list(map(max, found, left)) if left[0] >= min(1.0, self.bar + LEEWAY) else found
+
+    def _without_triggers(self, text: str) -> str:
+        """Return a text without the words that speak most for a higher tier; "" if none is left."""
         words = text.split()
-        if len(words) < 2 * LEAST_HALF:
-            return []
-        middle = len(words) // 2
-        return [" ".join(words[:middle]), " ".join(words[middle:])]
+        distinct = {word.casefold() for word in words}
+        spare = min(TRIGGERS, len(distinct) - LEAST_WORDS)
+        if spare < 1 or len(distinct) > MOST_WORDS:
+            return ""
+        strongest = set(sorted(distinct, key=lambda word: (-self._pull(word), word))[:spare])
+        return " ".join(word for word in words if word.casefold() not in strongest)
+
+    def _pull_anew(self, word: str) -> float:
+        """Return how much a word by itself speaks for the kinds that need the most."""
+        if self.passing is not None:
+            return self.passing.fails(word)
+        if self.classifier is None:
+            return 0.0
+        facts = [_cues(word, self.rules)] if self.classifier.facts else None
+        logits = self.classifier.logits([word], facts)[0]
+        most = max(self.need.values())
+        hard = {kind for kind, need in self.need.items() if need == most}
+        kinds = enumerate(self.classifier.labels)
+        return float(max((logits[i] for i, kind in kinds if kind in hard), default=0.0))
 
     def _by_model(self, model: FewShot, step: Step, available: Sequence[TierFacts]) -> Decision:
         kind = model.kind(step.text)
@@ -370,19 +412,16 @@ class Router:
         reason = f"the classifier was unsure; the model calls it a {kind} request"
         return _decision(tier, "model", reason, kind, {})
 
-    def _by_reading(self, reading: Reading, available: Sequence[TierFacts], step: Step) -> Decision:
+    def _by_reading(
+        self, reading: Reading, available: Sequence[TierFacts], step: Step, outlook: Outlook
+    ) -> Decision:
         kind = max(reading.probabilities, key=reading.probabilities.__getitem__)
-        found = self._chances(step.text, reading, available)
-        if self.steady and found[0] < self.bar:
-            for half in self._halves(step.text):
-                part = self._read(half)
-                if part is not None:
-                    found = list(map(max, found, self._chances(half, part, available)))
+        found = self._steady_chances(step.text, reading, available)
         chances = {tier.name: chance for tier, chance in zip(available, found, strict=True)}
         enough = [tier for tier in available if chances[tier.name] >= self.bar]
         tier, why, costs = enough[0], "", dict[str, float]()
         if len(enough) > 1 and all(tier.prices is not None for tier in available):
-            costs = expected_costs(step.prompt_tokens, available, chances, self.outlook)
+            costs = expected_costs(step.prompt_tokens, available, chances, outlook)
             tier = min(enough, key=lambda t: costs[t.name])
             why = ", costing " + ", ".join(f"{t.name} ${costs[t.name]:.4f}" for t in enough)
         reason = f"reads like a {kind} request; {tier.name} suffices with {chances[tier.name]:.0%}"
@@ -395,6 +434,12 @@ def _auto() -> Router:
     from agentmesh.routing.seeds import seeds
 
     return Router.train(seeds())
+
+
+def _cues(text: str, rules: Rules) -> dict[str, float]:
+    from agentmesh.routing.spam import cues
+
+    return cues(text, rules)
 
 
 def fingerprint(text: str) -> str:

@@ -40,16 +40,22 @@ class Streak:
         if not all(0 <= chance <= 1 for chance in past):
             raise ConfigError(f"past={past!r}", hint="give probabilities")
         self._keep, self._base = keep, base
-        self._last = deque(past or (base,), maxlen=LIKE_STEPS)
-        self._belief = sum(past or (base,)) / max(1, len(past))
+        self._last = deque(past, maxlen=LIKE_STEPS)
+        self._belief = self._wordless = sum(past or (base,)) / max(1, len(past))
         self._fit, self._steps = self._belief * PRIOR_STEPS, PRIOR_STEPS
         self._passed = self._promised = PROMISED_STEPS
 
-    def chance(self, chance: float) -> float:
-        """Return the probability that the tier's draft passes this step; a new step begins."""
+    def chance(self, chance: float, *, again: bool = False) -> float:
+        """Return the probability that the tier's draft passes this step; a new step begins.
+
+        `again` says that the words are those of the step before, as within a turn: what they say
+        has been counted, and only what the drafts have shown since is carried over.
+        """
         if not 0 <= chance <= 1:
             raise ConfigError(f"chance={chance!r}", hint="give a probability")
-        prior = self._keep * self._belief + (1 - self._keep) * self._fit / self._steps
+        before = self._wordless if again else self._belief
+        prior = self._keep * before + (1 - self._keep) * self._fit / self._steps
+        self._wordless = prior
         self._belief = _updated(chance, self._base, prior)
         self._fit, self._steps = self._fit + self._belief, self._steps + 1
         self._last.append(self._belief)
@@ -64,11 +70,12 @@ class Streak:
         failing = slips * before + 1 - before
         self._belief = 1.0 if passed else slips * before / failing if failing else before
         self._fit += self._belief - before
+        self._wordless = self._belief
 
     @property
     def later(self) -> list[float]:
         """The chances of steps that the next ones are expected to be like."""
-        return [chance * self.reliability for chance in self._last]
+        return [chance * self.reliability for chance in self._last or (self._base,)]
 
     @property
     def reliability(self) -> float:

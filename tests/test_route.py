@@ -103,7 +103,8 @@ def test_a_session_that_costs_too_much_keeps_to_the_best_single_tier_after_a_res
     assert rows[-1].decision["stage"] == "guard"
     sums = rows[1].decision["guard"]
     assert sums["paid"] == sum(row.cost or 0 for row in rows[:2])
-    assert sums["paid"] > sums["alone"]["large"] > 0
+    assert sums["paid"] > sums["alone"] > 0
+    assert sums["paid"] <= sums["alone"] + max(0.02 * sums["alone"], sums["stake"])
     assert ask(2, None) == ["small", "large"]
 
 
@@ -237,7 +238,7 @@ def test_a_call_with_an_effect_is_judged_and_one_that_reads_is_not(
         return [(call.purpose, call.tier, call.outcome) for call in reply.steps]
 
     vendor.says = {SMALL: small, LARGE: large}
-    policy = Policy(checks=(Judge("large", bars={"external": 0.9}),))
+    policy = Policy(guard=None, checks=(Judge("large", bars={"external": 0.9}),))
     agent = desk(server, policy, tools=[refund, look_up])
     assert ask("please look up W1", "s1") == [("act", "small", "ok"), ("act", "small", "ok")]
     assert ask("please refund W1", "s2") == [

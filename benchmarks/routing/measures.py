@@ -307,19 +307,19 @@ def steering(data: Data) -> Iterator[Figure]:
     def strong(chosen: Router, texts: list[str]) -> np.ndarray:
         return np.array([chosen.route(Step(t), tiers).tier == "flagship" for t in texts])
 
-    naive = 100 * (strong(router, pushed).mean() - strong(router, questions).mean())
-    steady = router.steadied()
-    moved = strong(steady, pushed).astype(int) - strong(steady, questions)
+    plain = router.changed(steady=False)
+    naive = 100 * (strong(plain, pushed).mean() - strong(plain, questions).mean())
+    moved = strong(router, pushed).astype(int) - strong(router, questions)
     interval = bootstrap(lambda i: 100 * float(moved[i].mean()), len(moved))
     yield Figure(
-        "six trigger words: points that the share of strong calls moves, steady",
+        "six trigger words: points that the share of strong calls moves",
         *interval,
         f"not steady {naive:.0f} points; known 55",
         10.0,
         at_most=True,
     )
     hard = [row.text for row in seeds() if row.label in ("complex", "reasoning")]
-    kept = strong(steady, hard)[strong(router, hard)]
+    kept = strong(router, hard)[strong(plain, hard)]
     yield _share("what steadiness keeps of the strong calls on hard examples", kept, "100%", None)
 
 

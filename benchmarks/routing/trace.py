@@ -21,9 +21,16 @@ from agentmesh.economy.prices import PriceBook
 from agentmesh.economy.semantics import semantics
 from agentmesh.economy.usage import Usage
 from agentmesh.prompt import Entry
-from agentmesh.routing import Guard, Outlook, TierFacts, TierPrices
-from agentmesh.routing.choice import alone_costs, choose
-from agentmesh.routing.streak import Streak
+from agentmesh.routing import (
+    Guard,
+    Outlook,
+    Streak,
+    TierFacts,
+    TierPrices,
+    alone_usd,
+    choose,
+    stake_usd,
+)
 
 START = 1_795_000_000.0
 STEP_S = 5.0
@@ -33,7 +40,6 @@ OUTPUT = 300
 FIT, KEEP = 0.6, 0.7
 INSIGHT = 2.0
 """How well the router's probabilities tell fit from unfit: 2 standard deviations, AUROC .92."""
-
 Layers = tuple[tuple[str, int], ...]
 PRICES = PriceBook()
 
@@ -235,20 +241,20 @@ class Replayed:
 class Routed:
     """The library's choice: expected costs, a streak and a guard for each session."""
 
-    def __init__(self, pair: Pair, *, sharers: float = 1.0) -> None:
-        self._pair, self._sharers = pair, sharers
+    def __init__(self, pair: Pair, *, sharers: float = 1.0, limit: float = 0.02) -> None:
+        self._pair, self._sharers, self._limit = pair, sharers, limit
         self._sessions: dict[str, tuple[Streak, Guard]] = {}
         self._past: deque[float] = deque(PAST, maxlen=len(PAST))
-        self._chances: dict[str, float] = {}
 
     def __call__(self, asked: Asked, facts: Sequence[TierFacts]) -> str:
         streak, guard = self._of(asked)
         small = self._pair.small
         chances = {small: streak.chance(asked.chance)}
         self._past.append(chances[small])
-        self._chances = chances
         outlook = self._outlook(asked, streak)
-        return choose(asked.length, facts, chances, outlook, guard).tier
+        if not guard.paid:
+            guard.stake_usd = stake_usd(asked.length, asked.new, facts, outlook, limit=guard.limit)
+        return choose(asked.length, facts, chances, outlook, guard, new_tokens=asked.new).tier
 
     def told(
         self, asked: Asked, facts: Sequence[TierFacts], model: str, passed: bool, paid: float
@@ -257,10 +263,8 @@ class Routed:
         streak, guard = self._of(asked)
         if model == self._pair.small:
             streak.saw(passed=passed)
-        costs = alone_costs(
-            asked.length, asked.new, facts, self._chances, self._outlook(asked, streak)
-        )
-        guard.record(paid, costs)
+        exact = replace(self._outlook(asked, streak), output_tokens=float(asked.output))
+        guard.record(paid, alone_usd(asked.length, asked.new, facts, exact))
 
     def _outlook(self, asked: Asked, streak: Streak) -> Outlook:
         return Outlook(
@@ -275,7 +279,7 @@ class Routed:
     def _of(self, asked: Asked) -> tuple[Streak, Guard]:
         if asked.session not in self._sessions:
             streak = Streak(keep=KEEP, base=FIT, past=list(self._past))
-            self._sessions[asked.session] = streak, Guard(self._pair)
+            self._sessions[asked.session] = streak, Guard(limit=self._limit)
         return self._sessions[asked.session]
 
 
@@ -302,42 +306,3 @@ def _facts(desk: Desk, model: str, rank: int, asked: Asked) -> TierFacts:
     shown = TierPrices(*map(float, (price.input, price.output, price.read, price.write)))
     warm = desk.usage(model, asked).read
     return TierFacts(model, model, rank, prices=shown, warm=warm)
-
-
-class _Reached(NamedTuple):
-    """The least cost with which a session gets to a state, and from which state by which tier."""
-
-    cost: float
-    before: tuple[int, int]
-    model: str
-
-
-def hindsight(calls: Sequence[Asked], pair: Pair) -> list[str]:
-    """Return the cheapest sequence of tiers of one session for one who knows every outcome.
-
-    What a call costs depends on when each tier was used last, so that is the state.
-    """
-    lengths = [asked.length for asked in calls]
-
-    def cost(model: str, i: int, last: int) -> float:
-        alive = last >= 0 and calls[i].at - calls[last].at < semantics(model).ttl_s
-        read = lengths[last] if alive else 0
-        usage = Usage(read=read, write=lengths[i] - read, output=calls[i].output)
-        return (PRICES.cost(model, usage, at=calls[i].at) or 0) / 1e6
-
-    rows: list[dict[tuple[int, int], _Reached]] = [{(-1, -1): _Reached(0.0, (-1, -1), "")}]
-    for i, asked in enumerate(calls):
-        row: dict[tuple[int, int], _Reached] = {}
-        for state, reached in rows[-1].items():
-            for rank in (0, 1) if asked.ok else (1,):
-                total = reached.cost + cost(pair[rank], i, state[rank])
-                after = (i, state[1]) if rank == 0 else (state[0], i)
-                if after not in row or total < row[after].cost:
-                    row[after] = _Reached(total, state, pair[rank])
-        rows.append(row)
-    state = min(rows[-1], key=lambda s: rows[-1][s].cost)
-    models = []
-    for row in reversed(rows[1:]):
-        models.append(row[state].model)
-        state = row[state].before
-    return models[::-1]

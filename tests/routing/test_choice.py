@@ -3,8 +3,14 @@ from dataclasses import replace
 import pytest
 
 from agentmesh.errors import ConfigError
-from agentmesh.routing import Guard, Health, Outlook, TierFacts, TierPrices, expected_costs
-from agentmesh.routing.choice import alone_costs, choose
+from agentmesh.routing import (
+    Health,
+    Outlook,
+    TierFacts,
+    TierPrices,
+    choose,
+    expected_costs,
+)
 
 SMALL = TierPrices(input=1, output=5, read=0.1, write=1.25)
 LARGE = TierPrices(input=5, output=25, read=0.5, write=6.25)
@@ -44,16 +50,6 @@ def test_the_first_step_is_billed_by_its_warmth():
     assert warm == pytest.approx({"standard": 0.4 * 0.1 + 0.6 * 1.25, "flagship": 0.5})
 
 
-def test_the_guard_never_lets_a_session_pass_its_limit():
-    guard = Guard(["standard", "flagship"], limit=0.02)
-    assert not guard.allows(0.001)
-    for _ in range(10):
-        guard.record(0.8, {"standard": 1.0, "flagship": 2.0})
-    assert guard.room == pytest.approx(10.2 - 8)
-    assert guard.allows(2.1)
-    assert not guard.allows(2.3)
-
-
 def test_what_is_written_on_leaving_is_not_written_on_return():
     """A detour costs the large tier nothing that it would not have paid anyway."""
     outlook = Outlook(steps=20, later=[{"standard": chance} for chance in (0.95, 0.95, 0.05)])
@@ -82,34 +78,6 @@ def test_a_third_tier_is_skipped_where_the_top_is_the_cheaper_way_up():
     useful = expected_costs(8_000, three, {"student": 0.5, "middle": 1.0}, one)
     assert useless["student"] == pytest.approx(useful["student"])
     assert useless["middle"] > useful["middle"]
-
-
-def test_a_single_tier_pays_for_what_it_fails_at():
-    outlook = Outlook(output_tokens=0)
-    costs = alone_costs(20_000, 1_000, tiers(), {"standard": 0.6}, outlook)
-    assert costs["flagship"] == pytest.approx(19_000 * 0.5e-6 + 1_000 * 6.25e-6)
-    failing = 0.4 * 20_000 * 0.5e-6 + 1_000 * 5.75e-6
-    assert costs["standard"] == pytest.approx(19_000 * 0.1e-6 + 1_000 * 1.25e-6 + failing)
-
-
-def test_the_guard_overrules_predictions_that_have_lost_money():
-    guard, warm = Guard(["standard", "flagship"]), tiers(0, 60_000)
-    doubtful = Outlook(steps=10, later=[{"standard": 0.4}])
-    asked = (60_000, warm, {"standard": 0.4}, doubtful)
-    assert choose(*asked).tier == "standard"
-    assert not choose(*asked, Guard(["standard", "flagship"], limit=0.5)).held
-    guard.record(1.3, {"standard": 2.0, "flagship": 1.0})
-    held = choose(*asked, guard)
-    assert (held.tier, held.held) == ("flagship", True)
-
-
-def test_the_guard_does_not_make_a_session_leave_what_it_has_paid_for():
-    guard = Guard(["standard", "flagship"])
-    guard.record(1.3, {"standard": 2.0, "flagship": 1.0})
-    both = tiers(60_000, 60_000)
-    likely = Outlook(steps=30, later=[{"standard": 0.95}])
-    going_on = choose(60_000, both, {"standard": 0.95}, likely, guard)
-    assert (going_on.tier, going_on.held) == ("standard", False)
 
 
 class Clock:
@@ -157,8 +125,6 @@ def test_a_success_between_failures_starts_the_count_anew():
         lambda: Outlook(steps=0),
         lambda: Outlook(new_tokens=-1),
         lambda: Outlook(sharers=0),
-        lambda: Guard([]),
-        lambda: Guard(["a"]).record(1.0, {"b": 1.0}),
         lambda: Health(failures=0),
         lambda: TierPrices(-1, 1, 1, 1),
         lambda: expected_costs(1, [TierFacts("a", "m", 0)], {}),

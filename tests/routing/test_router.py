@@ -248,15 +248,27 @@ def test_importing_and_matching_rules_loads_no_heavy_library():
     assert done.stdout.strip() == "[]"
 
 
-def test_a_few_trigger_words_move_a_steady_router_little(router):
+def test_a_few_trigger_words_move_the_router_little_wherever_they_stand(router):
     plain = [row.text for row in seeds() if row.label == "simple" and len(row.text.split()) >= 10]
-    pushed = [f"prove and plan of a show {text}" for text in plain]
+    words = ["and", "plan", "results", "including", "works", "invalidation"]
+    front = [f"{' '.join(words)} {text}" for text in plain]
+    around = [f"{' '.join(words[:3])} {text} {' '.join(words[3:])}" for text in plain]
 
     def share(router, texts):
         return sum(router.route(Step(t), TIERS).tier == "flagship" for t in texts) / len(texts)
 
-    steady = router.steadied()
-    assert share(router, pushed) - share(router, plain) > 0.3
-    assert share(steady, pushed) - share(steady, plain) <= 0.1
+    naive = router.changed(steady=False)
+    assert share(naive, front) - share(naive, plain) > 0.5
+    for pushed in (front, around):
+        assert share(router, pushed) - share(router, plain) <= 0.1
+
+
+def test_a_request_that_is_hard_in_more_than_a_few_words_still_goes_up(router):
     hard = "Refactor the session store to use Redis, keep the interface and add tests for expiry"
-    assert steady.route(Step(hard), TIERS).tier == "flagship"
+    assert router.route(Step(hard), TIERS).tier == "flagship"
+    texts = [row.text for row in seeds() if row.label in ("complex", "reasoning")]
+    naive = router.changed(steady=False)
+    up = [t for t in texts if naive.route(Step(t), TIERS).tier == "flagship"]
+    kept = sum(router.route(Step(t), TIERS).tier == "flagship" for t in up)
+    assert kept > 0.75 * len(up)
+    assert router.chances(Step(hard), TIERS)["student"] < router.bar

@@ -40,6 +40,16 @@ def test_what_is_expected_is_like_the_last_steps_and_at_first_like_earlier_sessi
     assert min(streak.later) > 0.8
 
 
+def test_the_words_of_a_turn_count_once():
+    again, anew = Streak(), Streak()
+    for step in range(10):
+        same, fresh = again.chance(0.8, again=step > 0), anew.chance(0.8)
+    assert same == pytest.approx(0.8, abs=0.03)
+    assert fresh > 0.85
+    again.saw(passed=True)
+    assert again.chance(0.8, again=True) > 0.85
+
+
 def test_certainty_stays_certain():
     streak = Streak()
     assert streak.chance(1.0) == pytest.approx(1.0)

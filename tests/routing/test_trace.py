@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.routing import trace as traces
+from benchmarks.routing.hindsight import hindsight, least
 from benchmarks.routing.sessions import escalated
 from benchmarks.routing.trace import (
     Always,
@@ -15,7 +16,6 @@ from benchmarks.routing.trace import (
     Routed,
     by_step,
     fitness,
-    hindsight,
     play,
     trace,
 )
@@ -57,6 +57,32 @@ def test_hindsight_is_the_cheapest_of_all_sequences(short):
     every = itertools.product(*([PAIR.large, *[PAIR.small] * asked.ok] for asked in short))
     least = min(play(short, PAIR, Replayed(models)) for models in every)
     assert found == pytest.approx(least)
+
+
+def test_hindsight_leaves_next_to_nothing_to_other_marks_or_longer_lives(short):
+    found = play(short, PAIR, Replayed(hindsight(short, PAIR)))
+    assert 0.98 * found < least(short, PAIR) <= found
+
+
+def test_a_last_call_that_nobody_reads_is_cheaper_without_its_mark(short):
+    one = short[:1]
+    marked = play(one, PAIR, Replayed(hindsight(one, PAIR)))
+    model = PAIR.small if one[0].ok else PAIR.large
+    price = traces.PRICES.price(model, at=one[0].at)
+    spared = (price.write - price.input) * one[0].length / 1_000_000
+    assert least(one, PAIR) == pytest.approx(marked - float(spared))
+
+
+def test_no_session_costs_more_than_the_bound_above_the_large_tier_alone():
+    """A router that is always sure of the small tier, which fails at nearly everything."""
+    for pair in (PAIR, Pair("anthropic:claude-sonnet-5-5", "anthropic:claude-opus-5-5")):
+        steps = [
+            asked._replace(ok=number % 7 == 0, chance=0.999)
+            for number, asked in enumerate(trace(1, 0.0))
+        ]
+        large = play(steps, pair, Always(pair.large))
+        assert play(steps, pair, Routed(pair, limit=1e9)) > 1.05 * large
+        assert large < play(steps, pair, Routed(pair)) <= 1.02 * large
 
 
 def test_the_routers_probabilities_are_calibrated_and_kinds_come_in_runs():
