@@ -74,33 +74,30 @@ def lessons(memory: Memory, *, tier: str = "", agent: str = "") -> Lessons:
         tier: the cheap tier; by default the one from which most steps were escalated.
         agent: only this agent's turns.
     """
-    by_turn: dict[tuple[str, int], list[Call]] = defaultdict(list)
-    for call in memory.ledger.calls():
-        if call.purpose == "act" and agent in ("", call.agent):
-            by_turn[call.session, call.turn].append(call)
-    known = {call.tier for made in by_turn.values() for call in made}
-    if tier and known and tier not in known:
-        raise ConfigError(
-            f"the ledger has no tier {tier!r}", hint=f"tiers: {', '.join(sorted(known))}"
-        )
-    tier = tier or _escalated_from(by_turn)
-    scores, texts = _scores(memory), {(s.session, s.turn): s for s in said(memory)}
-    statuses = _statuses(memory)
+    by_turn = _turns(memory, agent)
+    tier = _cheap(by_turn, tier)
+    graded, texts = scores(memory), {(s.session, s.turn): s for s in said(memory)}
+    ended = statuses(memory)
     rows = []
     for key, made in by_turn.items():
         message = texts.get(key)
-        passed = _passed(made, tier, scores.get(key))
-        if message is None or passed is None or statuses.get(key) not in ("done", "fallback"):
+        passed = _passed(made, tier, graded.get(key))
+        if message is None or passed is None or ended.get(key) not in ("done", "fallback"):
             continue
-        done = statuses[key] == "done" and scores.get(key, 1.0) >= GOOD
+        done = ended[key] == "done" and graded.get(key, 1.0) >= GOOD
         rows.append(Lesson(*key, message.text, passed, passed or done, message.at))
     return Lessons(tier, sorted(rows, key=lambda row: row.at))
+
+
+def cheap_tier(memory: Memory, *, tier: str = "", agent: str = "") -> str:
+    """Return the tier that is to be learned about: the one named, or the most escalated from."""
+    return _cheap(_turns(memory, agent), tier)
 
 
 def said(memory: Memory) -> list[Said]:
     """Return every message of every customer, oldest first."""
     found: dict[tuple[str, int], dict[str, Any]] = {}
-    for session, turn, kind, body, at in _records(memory, ("user", "blocked", "verdict", "end")):
+    for session, turn, kind, body, at in records(memory, ("user", "blocked", "verdict", "end")):
         row = found.setdefault((session, turn), {"verdict": {}, "text": ""})
         if kind in ("user", "blocked") and "at" not in row:
             row |= {"at": at, "blocked": kind == "blocked"}
@@ -146,6 +143,24 @@ def review(memory: Memory, message: str, label: str, *, by: str, why: str) -> Sa
     return known[message]._replace(label=label, by=by, why=why)
 
 
+def _turns(memory: Memory, agent: str) -> dict[tuple[str, int], list[Call]]:
+    """Return the drafts of each turn, oldest first."""
+    by_turn: dict[tuple[str, int], list[Call]] = defaultdict(list)
+    for call in memory.ledger.calls():
+        if call.purpose == "act" and agent in ("", call.agent):
+            by_turn[call.session, call.turn].append(call)
+    return by_turn
+
+
+def _cheap(by_turn: Mapping[tuple[str, int], Sequence[Call]], tier: str) -> str:
+    known = {call.tier for made in by_turn.values() for call in made}
+    if tier and known and tier not in known:
+        raise ConfigError(
+            f"the ledger has no tier {tier!r}", hint=f"tiers: {', '.join(sorted(known))}"
+        )
+    return tier or _escalated_from(by_turn)
+
+
 def _escalated_from(by_turn: Mapping[tuple[str, int], Sequence[Call]]) -> str:
     """Return the tier that steps were escalated from most often."""
     found: Counter[str] = Counter()
@@ -172,7 +187,7 @@ def _passed(made: Sequence[Call], tier: str, score: float | None) -> bool | None
     return score is None or score >= GOOD
 
 
-def _scores(memory: Memory) -> dict[tuple[str, int], float]:
+def scores(memory: Memory) -> dict[tuple[str, int], float]:
     """Return the mean score of each turn that has one."""
     given: dict[tuple[str, int], list[float]] = defaultdict(list)
     for session, turn, score, _label, _comment in _feedback(memory):
@@ -201,15 +216,17 @@ def _feedback(memory: Memory) -> list[Any]:
     return memory.database.read(lambda c: list(c.execute(query)))
 
 
-def _statuses(memory: Memory) -> dict[tuple[str, int], str]:
+def statuses(memory: Memory) -> dict[tuple[str, int], str]:
+    """Return how each turn has ended."""
     return {
         (session, turn): str(body.get("status", ""))
-        for session, turn, _kind, body, _at in _records(memory, ("end",))
+        for session, turn, _kind, body, _at in records(memory, ("end",))
         if body.get("status") != "maintained"
     }
 
 
-def _records(memory: Memory, kinds: Sequence[str]) -> list[tuple[str, int, str, Any, float]]:
+def records(memory: Memory, kinds: Sequence[str]) -> list[tuple[str, int, str, Any, float]]:
+    """Return the log's records of some kinds: session, turn, kind, body and time."""
     query = (
         select(sessions.c.name, entries.c.turn, entries.c.kind, entries.c.body, entries.c.at)
         .join(sessions, sessions.c.id == entries.c.session_id)

@@ -16,7 +16,8 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from agentmesh.errors import AgentmeshError
-from agentmesh.routers.versions import NAME, RouterVersion, Versions
+from agentmesh.routers.stored import NAME, RouterVersion
+from agentmesh.routers.versions import Versions
 from agentmesh.routing import Router
 from agentmesh.routing.policy import Policy
 

@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from agentmesh.routers.lessons import Said, review, said
+from agentmesh.routers.stored import NAME, RouterVersion
 from agentmesh.routers.training import BLOCKED
-from agentmesh.routers.versions import NAME, RouterVersion, Versions
+from agentmesh.routers.versions import Versions
 
 if TYPE_CHECKING:
     from agentmesh.memory import Memory

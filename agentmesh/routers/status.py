@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentmesh.routers.lessons import lessons, said
+from agentmesh.routers.stored import NAME, RouterVersion
 from agentmesh.routers.training import watch
-from agentmesh.routers.versions import NAME, RouterVersion, Versions
+from agentmesh.routers.versions import Verifiers, Versions, beside
 from agentmesh.status import ModelStatus, model_status
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Status(NamedTuple):
     unreviewed: int
     version: RouterVersion | None
     drift: Drift | None
+    verifier: RouterVersion | None = None
 
 
 def status(memory: Memory, *, name: str = NAME, hours: float = 24.0) -> Status:
@@ -64,6 +66,7 @@ def status(memory: Memory, *, name: str = NAME, hours: float = 24.0) -> Status:
         sum(not one.label for one in blocked),
         live,
         drifted,
+        Verifiers(memory, beside(name)).live(),
     )
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentmesh.errors import ConfigError, ConflictError
 from agentmesh.routers.lessons import Lesson, Lessons, Said, lessons, said
-from agentmesh.routers.versions import NAME, RouterVersion, Versions
+from agentmesh.routers.stored import NAME, RouterVersion, Stored
+from agentmesh.routers.versions import Versions
 
 if TYPE_CHECKING:
     from agentmesh.memory import Memory
@@ -64,23 +65,28 @@ def train(
     reviewed = [one for one in said(memory) if one.label]
     found = watch(versions, known.rows)
     labels = len(known.rows) + len(reviewed)
-    before = max((one.trained.get("labels", 0) for one in versions.all()), default=0)
-    if labels - before < least:
-        reason = f"{labels - before} new labels, {least} are needed"
-        return Run("nothing", reason, labels, drift=found)
+    if (new := new_labels(versions.all(), labels)) < least:
+        return Run("nothing", f"{new} new labels, {least} are needed", labels, drift=found)
     try:
         saved = _trained(versions, known, reviewed, (alpha, confidence), by, last)
     except ConflictError as error:
         return Run("nothing", str(error), labels, drift=found)
+    return settled(versions, saved, "above matched random", labels, by)._replace(drift=found)
+
+
+def new_labels(versions: Sequence[RouterVersion], labels: int) -> int:
+    """Return how many labels have come since the last training."""
+    return labels - max((one.trained.get("labels", 0) for one in versions), default=0)
+
+
+def settled(versions: Stored[Any], saved: RouterVersion, what: str, labels: int, by: str) -> Run:
+    """Activate a version that was just trained, if it is proven better; return what came of it."""
     measured = saved.measured or {}
     interval = "{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**measured)
-    if measured["low"] <= 0:
-        reason = f"above matched random by {interval}: not proven"
-        return Run("kept", reason, labels, saved, found)
-    reason = f"above matched random by {interval}"
-    return Run(
-        "activated", reason, labels, versions.activate(saved.version, by=by, why=reason), found
-    )
+    if not measured["low"] > 0:
+        return Run("kept", f"{what} by {interval}: not proven", labels, saved)
+    reason = f"{what} by {interval}"
+    return Run("activated", reason, labels, versions.activate(saved.version, by=by, why=reason))
 
 
 def watch(versions: Versions, rows: Sequence[Lesson]) -> Drift | None:
