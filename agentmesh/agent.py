@@ -448,9 +448,10 @@ def _router(router: Router | LiveRouter | str, memory: Memory) -> Router | LiveR
     if not isinstance(router, str):
         return router
     if router == "live":
-        from agentmesh.routers import LiveRouter
+        from agentmesh.routers import LiveRouter, LiveVerifier
+        from agentmesh.routing import Policy
 
-        return LiveRouter(memory)
+        return LiveRouter(memory, policy=Policy(checks=(LiveVerifier(memory),)))
     return Router.auto() if router == "auto" else Router.load(router)
 
 
