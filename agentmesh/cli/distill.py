@@ -44,6 +44,16 @@ Permission = Annotated[
 Near = Annotated[
     bool, typer.Option(help="Keep requests that resemble each other in one part of the split.")
 ]
+Kind = Annotated[str, typer.Option(help="classifier, language-model or hosted.")]
+Base = Annotated[str, typer.Option(help="The base model's name or folder; a classifier has none.")]
+Method = Annotated[str, typer.Option(help="Of a language model: full, lora or prefix.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the data; a classifier has none.")]
+Rate = Annotated[float | None, typer.Option(help="Of a language model's learning.")]
+Batch = Annotated[int, typer.Option(help="Rows per step of a language model.")]
+BaseUrl = Annotated[
+    str | None, typer.Option(help="Where a hosted student is trained; key: OPENAI_API_KEY.")
+]
+Poll = Annotated[float, typer.Option(help="Seconds between looks at a hosted training.")]
 Agreement = Annotated[float, typer.Option(help="With the teacher, on the steps that it answers.")]
 
 
@@ -131,6 +141,14 @@ def train(
     name: Annotated[str, typer.Option(help="The student's name.")] = "student",
     tenant: Tenant = "default",
     agreement: Agreement = 0.95,
+    student: Kind = "classifier",
+    base: Base = "",
+    method: Method = "lora",
+    epochs: Epochs = None,
+    rate: Rate = None,
+    batch: Batch = 4,
+    base_url: BaseUrl = None,
+    poll: Poll = 20.0,
     permission: Permission = "",
     near: Near = True,
     per_action: PerAction = None,
@@ -138,7 +156,10 @@ def train(
     by: By = "",
     as_json: Json = False,
 ) -> None:
-    """Train a local student and register it as a candidate, measured on held-out conversations."""
+    """Train a student and register it as a candidate, measured on held-out conversations.
+
+    A hosted training that was interrupted goes on with its job when the command is run again.
+    """
     _distil(locals(), promote=False)
 
 
@@ -157,6 +178,14 @@ def run(
             " more."
         ),
     ] = None,
+    student: Kind = "classifier",
+    base: Base = "",
+    method: Method = "lora",
+    epochs: Epochs = None,
+    rate: Rate = None,
+    batch: Batch = 4,
+    base_url: BaseUrl = None,
+    poll: Poll = 20.0,
     permission: Permission = "",
     near: Near = True,
     per_action: PerAction = None,
@@ -259,12 +288,13 @@ def status(
 
 
 def _distil(given: dict[str, Any], *, promote: bool) -> None:
+    from agentmesh.cli.students import show_training, trainer_of
     from agentmesh.distill.clusters import REWORDED
     from agentmesh.distill.lifecycle import Register
     from agentmesh.distill.loop import distil
     from agentmesh.distill.version import unfit
 
-    as_json = given["as_json"]
+    as_json, trainer = given["as_json"], trainer_of(given)
     with (
         _memory(given["db"], given["tenant"]) as memory,
         progress("reading calls", 1, quiet=as_json) as show,
@@ -273,6 +303,7 @@ def _distil(given: dict[str, Any], *, promote: bool) -> None:
             memory,
             given["out"],
             name=given["name"],
+            trainer=trainer,
             policy=_policy(given["per_action"], given["needs_feedback"]),
             agreement=given["agreement"],
             permission=given["permission"],
@@ -296,6 +327,7 @@ def _distil(given: dict[str, Any], *, promote: bool) -> None:
     made.add_row("agreement with the teacher there", f"{loop.held.agreement:.1%}")
     made.add_row("milliseconds per answer", f"{loop.held.latency_ms:.1f}")
     console().print(made)
+    show_training(version.facts["trained"])
     if refused:
         console().print(f"Not promoted: {refused}.", soft_wrap=True)
         raise typer.Exit(1)

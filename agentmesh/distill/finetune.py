@@ -14,14 +14,18 @@ from typing import Any, Literal
 
 from agentmesh import canonical
 from agentmesh.distill.formats import Example
+from agentmesh.distill.limits import out_of
 from agentmesh.distill.terms import Ruling
-from agentmesh.errors import ConfigError, CorruptError, missing_extra
+from agentmesh.errors import AgentmeshError, ConfigError, CorruptError, missing_extra
 
 Method = Literal["full", "lora", "prefix"]
 
 METHODS: tuple[Method, ...] = ("full", "lora", "prefix")
 IGNORED = -100
 """The label of a token that the loss does not see."""
+
+VLLM_RANK = 16
+"""The largest rank of an adapter that vLLM takes unless it is told of a larger one."""
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _CURVE = 60
@@ -215,13 +219,14 @@ def train(
     if out.exists():
         raise ConfigError(f"{str(out)!r} is there already", hint="give a new folder")
     rows = tokenise(examples, tokenizer, recipe)
+    _fits(rows, recipe, model)
     fingerprint = weights_sha(model)
     part = out.with_name(out.name + ".part")
     if not recipe.checkpointing:
         model.gradient_checkpointing_disable()  # it may come with it on
     began = time.perf_counter()
-    trainer = _trainer(model, tokenizer, rows, recipe, part, progress, precision)
     try:
+        trainer = _trainer(model, tokenizer, rows, recipe, part, progress, precision)
         trainer.train()
         trainer.model.save_pretrained(part)
         tokenizer.save_pretrained(part)
@@ -241,12 +246,26 @@ def train(
             (part / "Modelfile").write_text(modelfile, encoding="utf-8")
         (part / "student.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
         os.replace(part, out)
-    except (MemoryError, OSError, RuntimeError) as error:
-        raise _out_of(error) from error
+    except AgentmeshError:
+        raise
+    except Exception as error:  # torch, safetensors and TRL raise types of their own
+        failed = ConfigError(f"training failed: {error}", hint="nothing was saved")
+        raise out_of(error) or failed from error
     finally:
         _remove(part)
-    serve = serving(out, recipe.method, base)
+    serve = serving(out, recipe.method, base, recipe.rank)
     return Trained(out, losses, time.perf_counter() - began, serve, trainer.model)
+
+
+def _fits(rows: Rows, recipe: Recipe, model: Any) -> None:
+    """Refuse data that the model has no positions for."""
+    longest = rows.longest + (recipe.prefix_tokens if recipe.method == "prefix" else 0)
+    possible = getattr(model.config, "max_position_embeddings", None)
+    if possible is not None and longest > possible:
+        raise ConfigError(
+            f"a row has {longest} tokens, the model has {possible} positions",
+            hint="leave long conversations out, or take a base model with a longer context",
+        )
 
 
 def _trainer(
@@ -374,7 +393,7 @@ def _whole(cls: Any, path: Path | str) -> Any:
         ) from error
 
 
-def serving(path: Path | str, method: Method, base: str) -> dict[str, str]:
+def serving(path: Path | str, method: Method, base: str, rank: int = 0) -> dict[str, str]:
     """Return the commands that serve a student; prefixes are served in-process alone."""
     if method == "prefix":
         return {}
@@ -382,6 +401,8 @@ def serving(path: Path | str, method: Method, base: str) -> dict[str, str]:
     if method == "full":
         return {"vllm": f"vllm serve {path} --served-model-name student", "ollama": ollama}
     vllm = f"vllm serve {base or 'BASE'} --enable-lora --lora-modules student={path}"
+    if rank > VLLM_RANK:
+        vllm += f" --max-lora-rank {rank}"
     return {"vllm": vllm, "ollama": ollama}
 
 
@@ -390,16 +411,6 @@ def _modelfile(method: Method, base: str) -> str:
     if method == "prefix":
         return ""
     return "FROM .\n" if method == "full" else f"FROM {base or 'BASE'}\nADAPTER .\n"
-
-
-def _out_of(error: BaseException) -> Exception:
-    import errno
-
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return ConfigError("the machine ran out of memory", hint="lower `batch`, or use LoRA")
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return ConfigError("the disk is full", hint="free some space")
-    return ConfigError(f"training failed: {error}", hint="nothing was saved")
 
 
 def _remove(part: Path) -> None:

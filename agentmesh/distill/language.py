@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -107,7 +108,13 @@ class LanguageStudent:
                     hint="is it there already, or the disk full?",
                 ) from error
         card = {**card_of(path), "threshold": self.threshold, "max_tokens": self.max_tokens}
-        (path / _CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+        part = path / f"{_CARD}.part"
+        try:
+            part.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+            os.replace(part, path / _CARD)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise ConfigError(f"{str(path)!r} cannot be written: {error.strerror}") from error
 
     @classmethod
     def load(cls, path: Path | str, base: Any = None) -> LanguageStudent:

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agentmesh.distill.clusters import REWORDED
 from agentmesh.distill.evaluate import agree
 from agentmesh.distill.leaks import rows_of
 from agentmesh.distill.lifecycle import Register
+from agentmesh.distill.limits import resources
 from agentmesh.distill.log import read_traces
 from agentmesh.distill.selection import Policy, fault, select
 from agentmesh.distill.splits import Split, check_split, split
 from agentmesh.distill.terms import check_terms
 from agentmesh.distill.traces import Trace
+from agentmesh.distill.training import Classifier, Stage, Trainer, one_line
 from agentmesh.distill.version import Version
 from agentmesh.errors import ConfigError
 
 if TYPE_CHECKING:
     from agentmesh.distill.student import Student
     from agentmesh.memory import Memory
-
-Stage = Callable[[str, int, int], None]
-"""Told what is being done, and how much of how much of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +51,13 @@ class Loop:
     parts: dict[str, int]
 
 
+@resources()
 def distil(
     memory: Memory,
     out: Path | str,
     *,
     name: str = "student",
+    trainer: Trainer | None = None,
     policy: Policy | None = None,
     agreement: float = 0.95,
     margin: float = 0.0,
@@ -66,7 +67,7 @@ def distil(
     by: str = "",
     stage: Stage | None = None,
 ) -> Loop:
-    """Train a local student on a memory's calls and register it as a measured candidate.
+    """Train a student on a memory's calls and register it as a measured candidate.
 
     What is live is not touched, whatever goes wrong here.
 
@@ -74,6 +75,7 @@ def distil(
         memory: whose calls are learned from.
         out: folder for the student's file and the split.
         name: of the student.
+        trainer: of which kind of student; a classifier's if left out.
         policy: what is worth learning from.
         agreement: with the teacher, on the steps that the student answers.
         margin: how much lower than its teacher's its success may be while it serves.
@@ -86,11 +88,9 @@ def distil(
     Raises:
         ConfigError: nothing to learn from, terms that forbid it, or a leak between the parts.
     """
-    from agentmesh.distill.local import LocalStudent
-
     told = stage or (lambda what, done, total: None)
     reasons: Counter[str] = Counter()
-    policy = policy or Policy()
+    policy, trainer = policy or Policy(), trainer or Classifier(agreement)
     good, tried, sound = [], 0, 0
     for choice in select(
         lambda: read_traces(memory, progress=lambda d, n: told("reading", d, n)), policy
@@ -106,10 +106,11 @@ def distil(
             "there is no positive trace to learn from",
             hint="; ".join(f"{n} times: {why}" for why, n in reasons.most_common(3)) or "no calls",
         )
-    ruling = check_terms((trace.teacher for trace in good), "classifier", permission=permission)
+    teachers = (trace.teacher for trace in good)
+    ruling = check_terms(teachers, trainer.licence, permission=permission)
     told("splitting", 0, 1)
     rows = rows_of(good)
-    parts = split(rows, frozen=frozen, threshold=threshold, validation=0.0, test=0.2)
+    parts = split(rows, frozen=frozen, threshold=threshold, validation=trainer.tuned, test=0.2)
     for report in check_split(rows, parts).values():
         report.check()
     learned = [trace for trace in good if parts.of(trace.conversation) == "train"]
@@ -119,22 +120,19 @@ def distil(
             f"{len(learned)} calls to learn from and {len(held)} held out",
             hint="give more conversations, or allow requests that resemble each other (--no-near)",
         )
-    told("training", 0, 1)
-    student = LocalStudent.fit(learned, agreement=agreement)
+    tuned = [trace for trace in good if parts.of(trace.conversation) == "validation"]
+    register = Register(memory)
+    stem = Path(out) / f"{name}-{len(register.versions(name)) + 1}"
+    student, path, facts = trainer.fit(learned, tuned, stem, ruling, told)
     told("measuring", 0, 1)
     found = measure(student, held)
     baseline = sound / max(1, tried)
-    folder = Path(out)
-    register = Register(memory)
-    number = len(register.versions(name)) + 1
-    path = folder / f"{name}-{number}.skops"
-    student.save(path)
-    parts.save(folder / f"{name}-{number}.split.json")
+    parts.save(stem.with_name(f"{stem.name}.split.json"))
     version = register.add(
         name,
         path,
         trained={
-            **student.facts,
+            **facts,
             "split": parts.sha,
             "terms": ruling.teachers,
             "permission": permission,
@@ -171,7 +169,7 @@ def measure(student: Student, traces: Sequence[Trace]) -> Held:
         answered=len(made) / len(traces),
         agreement=1 - len(wrong) / len(made) if made else 0.0,
         latency_ms=1_000 * spent / len(traces),
-        worst=tuple((t.asked, shown(t.answer), shown(g.answer or {})) for t, g in wrong[:10]),
+        worst=tuple((t.asked, one_line(t.answer), one_line(g.answer or {})) for t, g in wrong[:10]),
         curve=_curve(student, traces),
     )
 
@@ -190,10 +188,3 @@ def _curve(student: Student, traces: Sequence[Trace]) -> tuple[tuple[float, floa
     right = [g.answer is not None and agree(t.answer, g.answer) for g, t in pairs]
     counts = sorted({max(1, round(len(right) * i / 20)) for i in range(1, 21)})
     return tuple((n / len(right), sum(right[:n]) / n) for n in counts)
-
-
-def shown(answer: dict[str, Any]) -> str:
-    """Return an answer in one line."""
-    calls = answer.get("tool_calls") or ()
-    done = [f"{c['function']['name']}({c['function']['arguments']})" for c in calls]
-    return " ".join([str(answer.get("content") or ""), *done]).strip()
