@@ -23,7 +23,7 @@ from agentmesh.economy.warmth import outline
 from agentmesh.errors import BudgetError, TierError
 from agentmesh.fanout import FanOut, Lead
 from agentmesh.memory import Call, Turn
-from agentmesh.memory.render import call_marks
+from agentmesh.memory.render import call_marks, own_sha
 from agentmesh.parts import Parts
 from agentmesh.plans import Job, Outcome, Plan, Requests, Send, Wait, adrive, drive
 from agentmesh.prospects import Prospects
@@ -37,7 +37,7 @@ from agentmesh.routing import (
 )
 from agentmesh.routing.health import FAILURES, OUR_FAULT
 from agentmesh.state import State, failures_of
-from agentmesh.status import known_health
+from agentmesh.status import known_health, known_pace
 from agentmesh.tiers import Tier
 
 POLL_S = 0.1
@@ -263,10 +263,13 @@ class Calls:
         return self._health.allows(model.model_name, last_resort=last_resort)
 
     def _pace_wait(self, job: Job, model: Tier) -> float:
-        if model.rate is None:
+        """Return how long a request must wait for the rate that all processes share."""
+        if model.rate is None or (model.rate.requests is None and model.rate.tokens is None):
             return 0.0
         planned = self._attempts.planned(self._ready(job, model))
-        return self._pace.wait_s(model.model_name, model.rate, planned.input + planned.output)
+        tokens, name = planned.input + planned.output, model.model_name
+        wait = self._pace.wait_s(name, model.rate, tokens)
+        return wait or known_pace(self._parts.memory, name).wait_s(name, model.rate, tokens)
 
     def _left_alone(self, tier: Tier) -> TierError:
         names = " and ".join(model.model_name for model in tier.models)
@@ -289,6 +292,7 @@ class Calls:
     ) -> None:
         planned, prompt = attempt.planned, attempt.ready.prompt
         why = {"ttl": prompt.marks.why} if prompt.marks.why else {}
+        own = prompt.segments if job.prompt is not None else None
         job.turn.record(
             Call(
                 user=job.state["user"],
@@ -301,8 +305,8 @@ class Calls:
                 model=attempt.tier.model_name,
                 head=prompt.entries[-1].seq if prompt.entries else 0,
                 tail=prompt.tail,
-                marks=call_marks(prompt.marks, attempt.ready.view),
-                prompt_sha=attempt.sha,
+                marks=call_marks(prompt.marks, attempt.ready.view, own),
+                prompt_sha=attempt.sha if own is None else own_sha(prompt),
                 decision={**job.state["decision"], **why},
                 planned={name: tokens for name, tokens in asdict(planned).items() if tokens},
                 usage=usage,

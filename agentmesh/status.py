@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from agentmesh.errors import ConfigError
 from agentmesh.memory.tables import calls
+from agentmesh.routing import Pace
 from agentmesh.routing.health import Health, ModelHealth, Past
 
 if TYPE_CHECKING:
@@ -73,6 +74,30 @@ def known_health(memory: Memory) -> Health:
     return health
 
 
+def known_pace(memory: Memory, model: str) -> Pace:
+    """Return what all processes have sent to a model in the last minute, as the ledger tells it.
+
+    A request is in the ledger once it was answered: those under way elsewhere are not counted.
+    """
+    now = memory.clock()
+    at = [now]
+    pace = Pace(lambda: at[0])
+    query = (
+        select(
+            calls.c.started_at,
+            calls.c.fresh + calls.c.read + calls.c.write + calls.c.write_long + calls.c.output,
+        )
+        .where(calls.c.tenant == memory.tenant, calls.c.started_at > now - _MINUTE_S)
+        .where(calls.c.model == model)
+        .order_by(calls.c.started_at)
+    )
+    for started, tokens in memory.database.read(lambda c: c.execute(query).all()):
+        at[0] = started
+        pace.sent(model, tokens)
+    at[0] = now
+    return pace
+
+
 def _rows(memory: Memory, since: float) -> Sequence[Any]:
     query = (
         select(
@@ -132,4 +157,4 @@ def _status(
     )
 
 
-__all__ = ["ModelStatus", "known_health", "model_status"]
+__all__ = ["ModelStatus", "known_health", "known_pace", "model_status"]

@@ -16,6 +16,8 @@ from agentmesh.memory.render import (
     SHOWN,
     PrefixHash,
     ViewHash,
+    own_prompt,
+    own_sha,
     parse_marks,
     parse_view,
     prompt_sha,
@@ -83,6 +85,12 @@ def rebuild(connection: Connection, tenant: str, session_id: int, call: Call) ->
     Raises:
         CorruptError: it is not the prompt that was sent.
     """
+    with readable(f"what call {call.id} was shown"):
+        own = own_prompt(call.marks, call.tail)
+    if own is not None:
+        if own_sha(own) != call.prompt_sha:
+            raise _changed(call)
+        return own
     epoch = load_epoch(connection, tenant, session_id, call.epoch)
     records = sessions.load(connection, session_id, after=epoch.base, until=call.head)
     with readable(f"what call {call.id} was shown"):
@@ -111,7 +119,10 @@ def verify(connection: Connection, tenant: str, row: Row[Any]) -> Verified:
             upto += len(new)
             with readable(f"what call {call.id} was shown"):
                 scope, marks = parse_view(call.marks), parse_marks(call.marks)
-            if scope.whole:
+                own = own_prompt(call.marks, call.tail)
+            if own is not None:
+                sha = own_sha(own)
+            elif scope.whole:
                 sha = prefix.of(call.tail, marks)
             else:
                 if scope not in views:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from agentmesh import canonical
 from agentmesh.memory.epochs import Epoch, frozen_text
 from agentmesh.memory.views import EVERYTHING, View
-from agentmesh.prompt import Entry, Marks, Prompt
+from agentmesh.prompt import Entry, Marks, Prompt, Segment
 
 SHOWN = frozenset({"user", "assistant", "tool", "note", "digest", "tools"})
 """The kinds of entry that a prompt shows; all others are bookkeeping."""
@@ -58,12 +58,32 @@ def marks_text(marks: Marks) -> str:
     )
 
 
-def call_marks(marks: Marks, view: View | None = None) -> str:
-    """Return a prompt's marks as the ledger keeps them, with the view if it hides anything."""
+def call_marks(marks: Marks, view: View | None = None, own: Sequence[Segment] | None = None) -> str:
+    """Return a prompt's marks as the ledger keeps them, with the view if it hides anything.
+
+    `own` is the frozen part of a prompt that shows nothing of the session's: it stands here whole.
+    """
     text = marks_text(marks)
+    if own is not None:
+        told = [[segment.name, segment.text] for segment in own]
+        return canonical.dumps({**canonical.loads(text), "own": told})
     if view is None or view.whole:
         return text
     return canonical.dumps({**canonical.loads(text), "view": canonical.loads(view.text())})
+
+
+def own_prompt(text: str, tail: str) -> Prompt | None:
+    """Return the prompt of a call that showed nothing of its session; None for any other."""
+    if '"own"' not in text or (told := canonical.loads(text).get("own")) is None:
+        return None
+    segments = tuple(Segment(name, body) for name, body in told)
+    return Prompt((), segments, (), tail, parse_marks(text))
+
+
+def own_sha(prompt: Prompt) -> str:
+    """Return the SHA-256 of a prompt that has no epoch."""
+    text = f"{prefix_text(prompt)}{canonical.dumps(prompt.tail)}\n{marks_text(prompt.marks)}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def parse_view(text: str) -> View:

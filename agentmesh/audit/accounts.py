@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 KEYS = ("agent", "node", "purpose", "tier", "model", "user", "session", "day")
 """By what a ledger can be split."""
 
-NODES = {"digest": "commit", "learn": "commit", "keep": "(between turns)", "quarantine": "tools"}
+NODES = {
+    "digest": "commit",
+    "learn": "commit",
+    "keep": "(between turns)",
+    "quarantine": "tools",
+    "route": "route",
+}
 """The graph's node that makes calls of a purpose, where it is not `act`."""
 
 
@@ -219,7 +225,17 @@ def _prompts(memory: Memory, calls: Sequence[Call]) -> tuple[list[list[Sent]], l
 
 
 def explain(session: Sequence[Sent]) -> list[Found]:
-    """Return a session's calls that missed, each with its cause."""
+    """Return a session's calls that missed, each with its cause.
+
+    Calls with a prompt of their own have nothing to read of the others', nor they of them.
+    """
+    chains: dict[str, list[Sent]] = defaultdict(list)
+    for made in session:
+        chains[made.call.purpose if "own" in made.call.marks else ""].append(made)
+    return [row for chain in chains.values() for row in _chain(chain)]
+
+
+def _chain(session: Sequence[Sent]) -> list[Found]:
     found = []
     last: Sent | None = None
     before: Sent | None = None

@@ -17,7 +17,7 @@ from agentmesh.economy.semantics import semantics
 from agentmesh.economy.tokens import count
 from agentmesh.economy.warmth import Outline
 from agentmesh.memory.epochs import tools_text
-from agentmesh.memory.render import SHOWN, parse_marks, parse_view, render
+from agentmesh.memory.render import SHOWN, own_prompt, parse_marks, parse_view, render
 from agentmesh.memory.turns import load_epoch
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ def sent(memory: Memory, session: str, calls: Sequence[Call]) -> list[Sent]:
         epochs[number] = memory.database.read(load)
     made = []
     for call in calls:
+        if (own := own_prompt(call.marks, call.tail)) is not None:
+            made.append(Sent(call, own))
+            continue
         epoch, view = epochs[call.epoch], parse_view(call.marks)
         visible = [entry for entry in shown if epoch.base < entry.seq <= call.head]
         seen = view.entries(visible, call.turn)
