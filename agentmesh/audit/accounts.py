@@ -231,7 +231,7 @@ def explain(session: Sequence[Sent]) -> list[Found]:
     """
     chains: dict[str, list[Sent]] = defaultdict(list)
     for made in session:
-        chains[made.call.purpose if "own" in made.call.marks else ""].append(made)
+        chains[made.call.purpose if '"own"' in made.call.marks else ""].append(made)
     return [row for chain in chains.values() for row in _chain(chain)]
 
 
