@@ -23,6 +23,7 @@ from agentmesh import canonical, pauses
 from agentmesh.approvals import Approvals
 from agentmesh.errors import InputError
 from agentmesh.memory import Turn
+from agentmesh.memory.database import within
 from agentmesh.memory.sessions import Record
 from agentmesh.parts import Parts
 from agentmesh.passages import cut_line, handle_of, keep
@@ -123,6 +124,7 @@ class TurnJournal:
                 return self._known[key]
             found: list[Result] = []
             here = contextvars.copy_context()  # whoever writes may do so in another thread
+            here.run(within.set, True)
 
             def work(connection: Connection) -> tuple[str, list[dict[str, Any]], dict[str, Any]]:
                 try:

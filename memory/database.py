@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, func, select
@@ -53,6 +53,10 @@ _PRAGMAS = (
 )
 
 
+within: ContextVar[bool] = ContextVar("agentmesh_within", default=False)
+"""Whether this context works for a write that is under way, in whichever thread."""
+
+
 class Database:
     """An engine with two verbs: `read` and `write`.
 
@@ -92,6 +96,8 @@ class Database:
         An exception that `work` raises rolls back its own writes only. `work` may run again
         after it was rolled back, so it changes nothing but the database.
         """
+        if within.get():
+            raise StoreError("a write began inside another write", hint="finish the first one")
         if self.is_sqlite:
             return self._group.run(work)
         return self.apart(lambda: self._again(lambda: self._write(work)), binding=True)
