@@ -27,7 +27,9 @@ from agentmesh.memory import Memory
 from agentmesh.memory.cluster import available, postgres
 from agentmesh.testing import emulator
 from benchmarks.tools import victims
+from benchmarks.tools.figure import Figure, tell
 
+PART = "kills"
 AGAIN = 0.25
 """The share of resumptions that are killed too."""
 
@@ -65,8 +67,8 @@ class Design:
     """Of a session: effects in its database, calls reported unknown, dangling calls, finished."""
 
 
-def measure(kills: int, seed: int = 7) -> list[dict[str, Any]]:
-    """Return what came of `kills` kills of ours (a share on PostgreSQL) and of the peer.
+def measure(kills: int, peers: int, seed: int = 7) -> list[dict[str, Any]]:
+    """Return what came of `kills` kills of ours (a share on PostgreSQL) and `peers` of the peer.
 
     A turn that was quicker than its killer is counted apart, as finished before.
     """
@@ -80,8 +82,23 @@ def measure(kills: int, seed: int = 7) -> list[dict[str, Any]]:
         if share:
             with postgres() as url:
                 rows.append(_row(_ours(url, folder), vendor.url, share, seed + 1))
-        rows.append(_row(_peer(folder), vendor.url, kills, seed + 2))
+        rows.append(_row(_peer(folder), vendor.url, peers, seed + 2))
     return rows
+
+
+def figures(rows: list[dict[str, Any]], kills: int) -> Iterator[Figure]:
+    """Return the measure's rows; the last design is the peer, which has no target."""
+    ours = rows[:-1]
+    killed = sum(row["kills"] for row in ours)
+    yield Figure(PART, "turns killed and resumed", killed, kills, at_most=False)
+    for row in rows:
+        target = 0 if row in ours else None
+        note = f"of {row['kills']}, {row['resumptions_killed']} resumptions killed too"
+        for what in ("repeated", "lost", "dangling"):
+            yield Figure(PART, f"{row['design']}: {what}", row[what], target, note=note)
+            note = ""
+        unknown = f"{row['design']}: reported as unknown"
+        yield Figure(PART, unknown, row["unknown_reported"])
 
 
 def _row(design: Design, url: str, kills: int, seed: int) -> dict[str, Any]:
@@ -93,6 +110,8 @@ def _row(design: Design, url: str, kills: int, seed: int) -> dict[str, Any]:
         session, number = f"s{number}", number + 1
         killed, _ = _run(design, url, session, chance.uniform(0, length))
         tally.kills += killed
+        if killed and tally.kills % 25 == 0:
+            tell(f"  {design.name}: {tally.kills} of {kills} kills")
         tally.finished_before += not killed
         while killed and chance.random() < AGAIN:
             killed, _ = _run(design, url, session, chance.uniform(0, length))
