@@ -17,6 +17,7 @@ from agentmesh.errors import AgentmeshError, ConfigError, InputError
 from agentmesh.examples.coding_agent.solve import (
     SAMPLE_TESTS,
     TASK,
+    Item,
     Outcome,
     ask,
     sample,
@@ -97,10 +98,13 @@ def _run(given: argparse.Namespace) -> int:
             tests=given.tests or (SAMPLE_TESTS if own else ""),
             tiers=_tiers(given),
             accept=given.accept,
-            show=lambda line: print(line, file=sys.stderr if given.json else sys.stdout),
+            show=lambda line: print(  # as it happens, also into a pipe
+                line, file=sys.stderr if given.json else sys.stdout, flush=True
+            ),
             approve=(lambda request: True) if trusted else ask,
         )
-    print(json.dumps(asdict(outcome), indent=2) if given.json else _told(outcome))  # noqa: T201
+    told = {**asdict(outcome), "usd": outcome.usd}
+    print(json.dumps(told, indent=2) if given.json else _told(outcome, own=own))  # noqa: T201
     return 0 if outcome.solved else 1
 
 
@@ -114,15 +118,36 @@ def _tiers(given: argparse.Namespace) -> list[Tier]:
     return [Tier(name, model, base_url=given.base_url) for name, model in named if model]
 
 
-def _told(outcome: Outcome) -> str:
-    steps = ", ".join(f"{count} {tier}" for tier, count in outcome.steps.items())
-    cost = "$?" if outcome.usd is None else f"${outcome.usd:.4f}"
-    end = "applied to the repository" if outcome.accepted else "not applied; --accept applies it"
-    if not outcome.patch:
-        end = "empty"
-    return (
-        f"\n{outcome.patch}\n"
-        f"tests: {outcome.tests} ({'pass' if outcome.solved else 'FAIL'})\n"
-        f"steps: {steps}, {outcome.refused} refused; cost {cost}; commands: {outcome.confinement}\n"
-        f"patch: {end}"
+def _told(outcome: Outcome, *, own: bool) -> str:
+    """Return what came of it: the patch, the tests, the bill, and how to go on."""
+    end = "applied to the repository; --undo takes it back"
+    if own:
+        end = "of a copy that is gone now; --repo PATH works on a repository of yours"
+    elif not outcome.accepted:
+        end = "not applied; the same command with --accept applies it"
+    refused = f", {outcome.refused} drafts refused" if outcome.refused else ""
+    heading = f"{'':10}{'steps':>6}{'tokens in':>12}{'from cache':>12}{'out':>8}{'dollars':>10}"
+    return "\n".join(
+        [
+            "",
+            outcome.patch or "no change",
+            f"tests   {'pass' if outcome.solved else 'FAIL'}: {outcome.tests}",
+            f"patch   {end if outcome.patch else 'empty'}",
+            f"ran in  {outcome.confinement}{refused}",
+            f"bill    {heading}",
+            *(f"        {_row(item)}" for item in outcome.bill),
+            f"        {'together':48}{_usd(outcome.usd):>10}",
+        ]
     )
+
+
+def _row(item: Item) -> str:
+    share = item.cached / item.tokens_in if item.tokens_in else 0.0
+    return (
+        f"{item.tier:10}{item.steps:6}{item.tokens_in:12,}{share:12.0%}{item.tokens_out:8,}"
+        f"{_usd(item.usd):>10}"
+    )
+
+
+def _usd(usd: float | None) -> str:
+    return "?" if usd is None else f"{usd:.4f}"

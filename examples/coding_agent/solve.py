@@ -12,24 +12,47 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agentmesh.economy.usage import Usage
 from agentmesh.errors import ConfigError, InputError
+from agentmesh.examples.coding_agent.progress import Progress, Show, told
 from agentmesh.tools.git import Git
 from agentmesh.tools.workspace import Workspace, plain
 
 if TYPE_CHECKING:
     from agentmesh import Agent, Reply, Tier
+    from agentmesh.memory import Call
 
 TASK = "The tests fail. Find out why and repair it."
 LOOK = "Look into this task: {task}\nTest command: `{command}`\nChange nothing yet."
 FIX = "Fix it now, and commit.\nTest command: `{command}`"
 SAMPLE_TESTS = "python3 -m unittest discover -t . -s tests"
+STAND_INS = "stand-ins made of rules; with a key, --flagship anthropic:NAME takes a real one"
 _ACCEPTED = "agentmesh-accepted.patch"
-
-Show = Callable[[str], None]
-"""Told of each step as it happens."""
 
 Approve = Callable[[dict[str, Any]], bool]
 """Asked before a command runs that is not confined."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What one tier took: accepted steps, tokens in, those of them read from the cache, and out."""
+
+    tier: str
+    steps: int
+    tokens_in: int
+    cached: int
+    tokens_out: int
+    usd: float | None
+
+    @classmethod
+    def of(cls, tier: str, calls: Sequence[Call]) -> Item:
+        """Add up a tier's calls."""
+        own = [call for call in calls if call.tier == tier]
+        used = sum((call.usage for call in own), Usage())
+        costs = [call.cost for call in own]
+        usd = None if None in costs else sum(cost or 0 for cost in costs) / 1_000_000
+        good = sum(call.outcome == "ok" for call in own)
+        return cls(tier, good, used.input, used.read, used.output, usd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +65,16 @@ class Outcome:
     tests: str
     answer: str
     plan: str
-    steps: dict[str, int]
+    bill: list[Item]
     refused: int
-    usd: float | None
     confinement: str
     accepted: bool = False
+
+    @property
+    def usd(self) -> float | None:
+        """What all of it cost; None where a model's price is not known."""
+        costs = [item.usd for item in self.bill]
+        return None if None in costs else sum(cost or 0.0 for cost in costs)
 
 
 def solve(
@@ -83,8 +111,14 @@ def solve(
         stack.callback(git.forget, tree.root)
         space = Workspace(tree.root)
         stack.callback(space.close)
+        command = tests or guess(tree.root)
+        names = ", ".join(f"{tier.name} {tier.model}" for tier in tiers)
+        show(
+            f"task    {task}\nin      {repo} (in a work tree; its own files stay as they are)\n"
+            f"tests   {command}\nmodels  {names or STAND_INS}\n"
+        )
         models = list(tiers) or stack.enter_context(_stand_ins())
-        outcome, patch = _work(space, task, tests or guess(tree.root), models, show, approve)
+        outcome, patch = _work(space, task, command, models, show, approve)
     if not (accept and outcome.solved and patch):
         return outcome
     git.apply(patch)
@@ -144,16 +178,14 @@ def _work(
     goal.set("goal", task, source="user")
     goal.set("tests", command, source="developer")
     agent = coding_agent(space, tiers, memory)
+    progress = Progress(show)
     replies = [
-        _turn(agent, LOOK.format(task=task, command=command), show, approve),
-        _turn(agent, FIX.format(command=command), show, approve),
+        _turn(agent, LOOK.format(task=task, command=command), progress, approve),
+        _turn(agent, FIX.format(command=command), progress, approve),
     ]
     passed, told = _tested(space, command, approve)
     patch = git.patch(base)
     calls = [call for reply in replies for call in reply.steps]
-    good = [call.tier for call in calls if call.outcome == "ok"]
-    costs = [call.cost for call in calls]
-    usd = None if None in costs else sum(cost or 0 for cost in costs) / 1_000_000
     outcome = Outcome(
         task=task,
         solved=passed,
@@ -161,9 +193,8 @@ def _work(
         tests=told,
         answer=replies[-1].text,
         plan=str(memory.task("work").get("plan", "")),
-        steps={tier.name: good.count(tier.name) for tier in tiers},
-        refused=len(calls) - len(good),
-        usd=usd,
+        bill=[Item.of(tier.name, calls) for tier in tiers],
+        refused=sum(call.outcome != "ok" for call in calls),
         confinement=space.sandbox.confinement.kind,
     )
     memory.close()
@@ -186,28 +217,18 @@ def _git_of(space: Workspace) -> Git:
     return space.git
 
 
-def _turn(agent: Agent, text: str, show: Show, approve: Approve) -> Reply:
+def _turn(agent: Agent, text: str, progress: Progress, approve: Approve) -> Reply:
     """Run a turn to its end, showing each step and asking where a person is needed."""
-    tier, replies = "", []
+    replies: list[Reply] = []
     for part in agent.stream(text, session="work"):
-        if part.kind == "route":
-            tier = part.text
-        elif part.kind == "call":
-            show(f"{tier:9} {part.text}({_brief(part.value['args'])})")
-        elif part.kind == "retract":
-            show(f"{tier:9} refused: {part.text}")
-        elif part.kind == "reply":
+        progress.part(part)
+        if part.kind == "reply":
             replies.append(part.value)
-    reply: Reply = replies[-1]
+    reply = replies[-1]
     while reply.interrupts:
         reply = agent.resume(approve(reply.interrupts[0]), session="work")
-    show(f"{tier:9} {reply.text}")
+    progress.answer(reply.text)
     return reply
-
-
-def _brief(args: dict[str, Any]) -> str:
-    shown = ", ".join(f"{name}={value!r}" for name, value in args.items())
-    return shown if len(shown) <= 100 else shown[:97] + "..."
 
 
 @contextmanager
@@ -234,7 +255,7 @@ def ask(request: dict[str, Any]) -> bool:
     if not sys.stdin.isatty():
         return False
     for action in request["action_requests"]:
-        sys.stderr.write(f"Run {action['name']} with {_brief(action['args'])}? [y/N] ")
+        sys.stderr.write(f"Approve: {told(action['name'], action['args'])} [y/N] ")
         sys.stderr.flush()
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             return False

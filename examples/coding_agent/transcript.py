@@ -69,7 +69,7 @@ class Transcript:
         """Read a request."""
         results = {m.call_id: m.text for m in request.messages if m.role == "tool"}
         done = tuple(
-            Done(call.name, json.loads(call.arguments or "{}"), _bare(results.get(call.id, "")))
+            Done(call.name, json.loads(call.arguments or "{}"), bare(results.get(call.id, "")))
             for message in request.messages
             for call in message.calls
         )
@@ -198,6 +198,7 @@ def _indent(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 
-def _bare(text: str) -> str:
+def bare(text: str) -> str:
+    """Return a result without the tags that mark it as data."""
     match = _MARKED.fullmatch(text)
     return match[1] if match else text

@@ -15,6 +15,8 @@ from agentmesh.emulator import Answer, Request
 from agentmesh.errors import ConfigError, InputError
 from agentmesh.examples.coding_agent.brains import FLAGSHIP, STUDENT, flagship
 from agentmesh.examples.coding_agent.main import main
+from agentmesh.examples.coding_agent.progress import outcome as outcome_of
+from agentmesh.examples.coding_agent.progress import told
 from agentmesh.examples.coding_agent.repair import candidates
 from agentmesh.examples.coding_agent.solve import (
     SAMPLE_TESTS,
@@ -37,6 +39,10 @@ def _state(repo: Path) -> tuple[str, str, str]:
         ).stdout
 
     return git("status", "--porcelain"), git("rev-parse", "HEAD"), git("worktree", "list")
+
+
+def _steps(outcome: Outcome) -> dict[str, int]:
+    return {item.tier: item.steps for item in outcome.bill}
 
 
 @dataclass
@@ -71,12 +77,31 @@ def test_the_broken_repository_is_repaired(repaired: Repaired) -> None:
 
 
 def test_the_student_looks_and_the_flagship_edits(repaired: Repaired) -> None:
-    assert repaired.outcome.steps["student"] > 3
-    assert repaired.outcome.steps["flagship"] > 3
-    edits = [line for line in repaired.shown if "edit_file(" in line or "git_commit(" in line]
+    assert _steps(repaired.outcome)["student"] > 3
+    assert _steps(repaired.outcome)["flagship"] > 3
+    edits = [line for line in repaired.shown if line[10:].startswith(("edit  ", "commit"))]
     assert edits
     assert all(line.startswith("flagship") for line in edits)
-    assert any(line.startswith("student") and "search_files(" in line for line in repaired.shown)
+    assert any(line.startswith("student   search ") for line in repaired.shown)
+
+
+def test_a_person_can_follow_what_happens(repaired: Repaired) -> None:
+    shown = "\n".join(repaired.shown)
+    assert shown.startswith(f"task    {repaired.outcome.task}\n")
+    assert f"student   run     {SAMPLE_TESTS}\n" in shown
+    assert "exit status 1: FAILED (failures=3)\n" in shown
+    assert "flagship  edit    shop/pages.py\n" in shown
+    assert " - start = (number + 1) * size\n" in shown
+    assert " + start = (number - 1) * size\n" in shown
+    assert "<untrusted" not in shown
+    assert all(len(line) < 130 for line in repaired.shown[1:])
+
+
+def test_the_bill_is_the_ledgers(repaired: Repaired) -> None:
+    outcome = repaired.outcome
+    assert [item.tier for item in outcome.bill] == ["student", "flagship"]
+    assert outcome.usd == sum(item.usd or 0.0 for item in outcome.bill)
+    assert 0 < sum(item.cached for item in outcome.bill) < sum(i.tokens_in for i in outcome.bill)
 
 
 def test_the_repository_is_untouched_until_the_patch_is_accepted(repaired: Repaired) -> None:
@@ -156,8 +181,8 @@ def test_a_student_that_edits_is_refused_and_the_step_escalates(tmp_path: Path) 
         outcome = solve(repo, tiers=tiers, show=shown.append, approve=lambda request: True)
     assert outcome.solved
     assert outcome.refused >= 1
-    assert outcome.steps["student"] == 0
-    assert any("may not use 'delete_file'" in line for line in shown)
+    assert _steps(outcome)["student"] == 0
+    assert any("refused" in line and "may not use 'delete_file'" in line for line in shown)
     assert (repo / "test_code.py").exists()
     assert "b/test_code.py" not in outcome.patch
 
@@ -227,7 +252,8 @@ def test_a_run_that_is_ended_in_the_middle_leaves_nothing_behind(tmp_path: Path)
         text=True,
     )
     assert process.stdout is not None
-    assert "list_files" in process.stdout.readline()
+    lines = iter(process.stdout.readline, "")
+    assert next(line for line in lines if line.startswith("student   list "))
     assert len(_state(repo)[2].splitlines()) == 2
     process.terminate()
     _, error = process.communicate(timeout=60)
@@ -276,6 +302,35 @@ def test_edits_are_tried_in_code_alone_and_likeliest_first() -> None:
     assert {line for line, _ in tried} == {1, 5}
     assert (1, "LIMIT = 4") in tried
     assert not [new for _, new in tried if "not <= 2" in new]
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "line"),
+    [
+        ("read_file", {"path": "a.py", "start": 7, "end": 90}, "read    a.py, lines 7 to 90"),
+        ("read_file", {"path": "a.py", "start": 7}, "read    a.py from line 7 on"),
+        ("read_file", {"path": "a.py"}, "read    a.py"),
+        ("search_files", {"pattern": "def f"}, "search  def f in all files"),
+        ("edit_file", {"file": "a.py"}, "edit_file(file='a.py')"),
+        ("other", {"x": 1}, "other(x=1)"),
+    ],
+)
+def test_a_call_is_told_in_words(name: str, args: dict[str, Any], line: str) -> None:
+    assert told(name, args) == line
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("run_command", "..\nOK\n[exit status 0]", "exit status 0: OK"),
+        ("run_command", "[ended: it ran for more than 60 s]", "ended: it ran for more than 60 s"),
+        ("search_files", "a.py:1: x\na.py:2: x", "2 lines found"),
+        ("edit_file", "Error: no such file\nmore", "failed: no such file"),
+        ("read_file", "    1\tx", ""),
+    ],
+)
+def test_what_came_of_a_call_is_told(name: str, text: str, line: str) -> None:
+    assert outcome_of(name, text) == line
 
 
 def test_the_command_that_runs_the_tests_is_guessed(tmp_path: Path) -> None:
