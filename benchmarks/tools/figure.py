@@ -36,7 +36,7 @@ class Figure:
         sign = "≤" if self.at_most else "≥"
         target = "" if self.target is None else f"{sign} {self._shown(self.target)}"
         verdict = {True: "reached", False: "NOT REACHED", None: ""}[self.reached]
-        row = f"{self.name:<58}{self._shown(self.value):>10}  {target:<10}{verdict:<13}{self.note}"
+        row = f"{self.name:<68}{self._shown(self.value):>10}  {target:<10}{verdict:<13}{self.note}"
         return row.rstrip()
 
     def _shown(self, value: float) -> str:
