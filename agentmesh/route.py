@@ -55,8 +55,8 @@ class Route:
             told = {"stage": "pinned", "reason": reason, **words}
             return {"decision": {**state["decision"], **told}}
         _ASKING.set((state, turn))
-        words, facts = self._expect(turn, step, facts)
-        chosen = self._chosen(turn, step, facts)
+        words, known = self._expect(turn, step, facts)
+        chosen = self._chosen(turn, step, known)
         return {"tier": chosen.tier, "decision": {**chosen.record(), **words}}
 
     def _ask(self, prompt: str) -> str:

@@ -45,7 +45,7 @@ LEAST_WORDS = 4
 """Other words that a message needs to be judged without them."""
 LEEWAY = 0.1
 """How much likelier than `bar` a lower tier must be to do for what is left, to be taken after all."""
-MOST_WORDS = 64
+MOST_WORDS = 40
 """A message of more different words is not moved by a few of them."""
 
 MAX_CHARS = 100_000
@@ -320,9 +320,9 @@ class Router:
     def _read_anew(self, text: str) -> Reading | None:
         if self.classifier is None or not text.strip():
             return None
-        from agentmesh.routing.spam import SPAM
+        from agentmesh.routing.spam import SPAM, cues
 
-        facts = [_cues(text, self.rules)] if self.classifier.facts else None
+        facts = [cues(text, self.rules)] if self.classifier.facts else None
         logits = self.classifier.logits([text], facts)
         shares = self.classifier.calibrated(logits)[0]
         labels = self.classifier.labels
@@ -396,7 +396,9 @@ class Router:
             return self.passing.fails(word)
         if self.classifier is None:
             return 0.0
-        facts = [_cues(word, self.rules)] if self.classifier.facts else None
+        from agentmesh.routing.spam import cues
+
+        facts = [cues(word, self.rules)] if self.classifier.facts else None
         logits = self.classifier.logits([word], facts)[0]
         most = max(self.need.values())
         hard = {kind for kind, need in self.need.items() if need == most}
@@ -434,12 +436,6 @@ def _auto() -> Router:
     from agentmesh.routing.seeds import seeds
 
     return Router.train(seeds())
-
-
-def _cues(text: str, rules: Rules) -> dict[str, float]:
-    from agentmesh.routing.spam import cues
-
-    return cues(text, rules)
 
 
 def fingerprint(text: str) -> str:
