@@ -101,18 +101,27 @@ class _Asked:
         self.numbers |= {float(_NUMBER_WORDS[w]) for w in self.words if w in _NUMBER_WORDS}
         self.percents = {_number(n) for n in re.findall(r"(-?\d[\d,.]*) ?(?:%|percent)", text)}
 
-    def shows(self, value: str) -> bool:
-        """Say whether a text stands in what was seen besides the question."""
-        return bool(value) and value in self._plain_seen
+    def shows(self, value: str | float) -> bool:
+        """Say whether a text or a number stands in what was seen besides the question."""
+        if isinstance(value, str):
+            return bool(value) and value.lower() in self._lower_seen
+        spelt = {f"{value:g}", f"{value:,}", f"{value:,.2f}", f"{value:.2f}", str(value)}
+        return any(_stands_alone(form, self.seen) for form in spelt)
 
     @cached_property
-    def _plain_seen(self) -> str:
-        return plain(self.seen)
+    def _lower_seen(self) -> str:
+        return self.seen.lower()
 
-    @cached_property
-    def figures_seen(self) -> set[float | None]:
-        """The numbers of what was seen besides the question."""
-        return {_number(n) for n in _NUMBER.findall(self.seen)} - {None}
+
+def _stands_alone(number: str, text: str) -> bool:
+    """Say whether a number as it is written stands in a text, and not inside a longer one."""
+    at = text.find(number)
+    while at >= 0:
+        before, after = text[max(0, at - 2) : at], text[at + len(number) :][:2]
+        if not re.search(r"\d[.,]?$", before) and not re.match(r"[.,]?\d", after):
+            return True
+        at = text.find(number, at + 1)
+    return False
 
 
 def _wording(asked: _Asked, calls: Sequence[Any]) -> dict[str, float]:
@@ -289,11 +298,11 @@ def _traceable(value: Any, asked: _Asked) -> bool:
         return False
     if _is_number(value):
         forms = {float(value), float(value) * 100, float(value) / 100}
-        return bool(forms & asked.numbers) or float(value) in asked.figures_seen
+        return bool(forms & asked.numbers) or asked.shows(value)
     if isinstance(value, str):
         if plain(value) in asked.plain:
             return bool(value)
-        if asked.shows(plain(value)):
+        if asked.shows(value):
             return True
         words = [w for w in _WORD.findall(plain(value)) if w not in _STOP]
         return bool(words) and all(_stem(w) in asked.stems or w in asked.plain for w in words)
