@@ -67,6 +67,10 @@ def train(
     labels = len(known.rows) + len(reviewed)
     if (new := new_labels(versions.all(), labels)) < least:
         return Run("nothing", f"{new} new labels, {least} are needed", labels, drift=found)
+    failed = sum(not row.passed for row in known.rows)
+    if failed in (0, len(known.rows)):
+        reason = f"{failed} of {len(known.rows)} turns failed: nothing to tell apart"
+        return Run("nothing", reason, labels, drift=found)
     try:
         saved = _trained(versions, known, reviewed, (alpha, confidence), by, last)
     except ConflictError as error:

@@ -8,8 +8,8 @@ import pytest
 
 from agentmesh import Agent, Price, Tier
 from agentmesh.memory import Memory
-from agentmesh.routers import Versions, said, settle
-from agentmesh.routing import Policy, Router, Step, TierFacts
+from agentmesh.routers import Verifiers, Versions, said, settle
+from agentmesh.routing import Draft, Judged, Policy, Router, Step, TierFacts, Verifier
 from agentmesh.testing import Answer, Emulator, Fault, Request, emulator
 
 SPAM = "You won a prize! Call 09061 701461 now"
@@ -56,6 +56,20 @@ def test_the_live_version_decides_and_the_ledger_names_it(server: Emulator) -> N
     assert reply.steps[0].decision["router"] == "router@1"
     assert len(Versions(memory).all()) == 1
     memory.verify()
+    memory.close()
+
+
+def test_an_agent_with_a_live_router_runs_the_live_verifier(server: Emulator) -> None:
+    rows = [Judged("", Draft(text), {}) for text in ("Hello.", "Goodbye then.") * 20]
+    verifier = Verifier.fit(rows, [row.draft.text == "Hello." for row in rows], tier="student")
+    memory = Memory("sqlite://")
+    stored = Verifiers(memory)
+    stored.activate(stored.save(verifier, by="ann", why="made by hand").version, by="ann", why="x")
+    agent = Agent("desk", "You serve.", tiers=tiers(server), memory=memory, router="live")
+    reply = agent.invoke("Where is my order?", user="u", session="s1")
+    assert [call.outcome for call in reply.steps] == ["check:verifier", "ok"]
+    assert reply.text == "Done."
+    assert reply.steps[0].detail.startswith("likely wrong (")
     memory.close()
 
 

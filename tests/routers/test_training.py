@@ -86,6 +86,15 @@ def test_trains_activates_and_then_has_nothing_to_do(memory: Memory) -> None:
     assert router.route(Step(EASY.format(5)), TIERS).tier == "student"
 
 
+def test_a_tier_that_never_fails_is_no_error_in_a_nightly_run() -> None:
+    memory = Memory("sqlite://")
+    converse(memory, 12, hard=0.0)
+    run = train(memory, tier="student", least=10)
+    assert (run.done, run.reason) == ("nothing", "0 of 12 turns failed: nothing to tell apart")
+    assert Versions(memory).all() == []
+    memory.close()
+
+
 def test_a_person_says_what_a_blocked_message_was_and_may_say_otherwise(memory: Memory) -> None:
     blocked = [one for one in said(memory) if one.blocked]
     assert [(one.id, one.label) for one in blocked] == [("spam:1", "")]
