@@ -23,7 +23,7 @@ from agentmesh.examples.coding_agent.transcript import (
 Brain = Callable[[Request], Answer]
 Calls = list[tuple[str, dict[str, Any]]]
 
-STUDENT = "claude-haiku-4-5"
+STUDENT = "claude-haiku-5-5"
 FLAGSHIP = "claude-opus-5-5"
 _MOST_READ = 6
 _BARRED = "I could not run the tests, and without them I change nothing."
