@@ -35,9 +35,10 @@ class Weight(NamedTuple):
 class Recipe:
     """How a classifier is made: n-gram ranges, vocabulary bounds, inverse regularisation `c`.
 
-    Without `structure` only words and characters count. `contrast` (0 to 1) lets the pieces
-    that tell a label from all others speak louder, as naive Bayes weighs them: it helps where
-    many labels differ by a word or two.
+    Without `structure` only words and characters count. `fold` reads words without their
+    endings and numbers by their length; `pairs` adds words that stand up to so far apart, in any
+    order: both help where labels are many, or numbers differ from text to text. With `margin`
+    the lines are support vector machines': they look at what is hard to tell apart alone.
     """
 
     words: tuple[int, int] = (1, 2)
@@ -49,15 +50,24 @@ class Recipe:
     folds: int = 5
     tol: float = 0.01
     structure: bool = True
-    contrast: float = 0.0
+    fold: bool = False
+    pairs: int = 0
+    margin: bool = False
 
     def __post_init__(self) -> None:
         if not self.c > 0:
             raise ConfigError(f"c={self.c!r}", hint="the inverse regularisation is above 0")
-        if not 0 <= self.contrast <= 1:
-            raise ConfigError(f"contrast={self.contrast!r}", hint="give a share within 0 and 1")
+        if self.pairs < 0:
+            raise ConfigError(f"pairs={self.pairs!r}", hint="a distance in words, 0 for none")
         if self.folds < 2:
             raise ConfigError(f"folds={self.folds!r}", hint="calibration needs 2 folds or more")
+
+    @property
+    def grams(self) -> dict[str, tuple[int, int]]:
+        """The ways in which texts are cut, each with its shortest and longest piece."""
+        words, chars = ("stems", "shapes") if self.fold else ("words", "chars")
+        cuts = {words: self.words, chars: self.chars}
+        return {**cuts, "pairs": (1, self.pairs)} if self.pairs else cuts
 
 
 KIND_RECIPE = Recipe(c=30, balanced=True, min_df=2, tol=0.1)
@@ -307,12 +317,12 @@ def fit_design(
 
     read = [readable(text) for text in texts]
     vocabularies, parts = [], []
-    for name, (shortest, longest) in {"words": recipe.words, "chars": recipe.chars}.items():
+    for name, (shortest, longest) in recipe.grams.items():
         vectorizer = TfidfVectorizer(
             analyzer=_cutter(name, shortest, longest),
             sublinear_tf=True,
             max_features=recipe.max_features,
-            min_df=recipe.min_df,
+            min_df=max(2, recipe.min_df) if name == "pairs" else recipe.min_df,
         )
         try:
             parts.append(vectorizer.fit_transform(read))
@@ -341,51 +351,38 @@ class Lines(NamedTuple):
 
 
 def fit_lines(design: Any, target: NDArray[np.int_], recipe: Recipe) -> Lines:
-    """Fit one logistic regression per class (a single one for two classes).
+    """Fit one line per class against all others (a single one for two classes).
 
     The dual solver is some thirty times faster than a multinomial one where there are more
     features than rows, and the temperature makes probabilities of either.
     """
     import numpy as np
-    from scipy.sparse import diags
     from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import LinearSVC
 
     classes = int(target.max()) + 1
+    shared: dict[str, Any] = {
+        "C": recipe.c,
+        "dual": True,
+        "class_weight": "balanced" if recipe.balanced else None,
+        "tol": recipe.tol,
+        "max_iter": 1000,
+        "random_state": 0,
+    }
     weights, intercepts = [], []
     for i in range(classes) if classes > 2 else (1,):
-        loud = _loudness(design, target == i, recipe.contrast)
-        model = LogisticRegression(
-            C=recipe.c,
-            solver="liblinear",
-            dual=True,
-            class_weight="balanced" if recipe.balanced else None,
-            tol=recipe.tol,
-            max_iter=1000,
-            random_state=0,
-        ).fit(design if loud is None else design @ diags(loud), target == i)
-        weights.append(model.coef_[0] if loud is None else model.coef_[0] * loud)
+        made = (
+            LinearSVC(**shared)
+            if recipe.margin
+            else LogisticRegression(solver="liblinear", **shared)
+        )
+        model = made.fit(design, target == i)
+        weights.append(model.coef_[0])
         intercepts.append(model.intercept_[0])
     if classes == 2:
-        weights, intercepts = (
-            [-weights[0] / 2, weights[0] / 2],
-            [
-                -intercepts[0] / 2,
-                intercepts[0] / 2,
-            ],
-        )
+        weights = [-weights[0] / 2, weights[0] / 2]
+        intercepts = [-intercepts[0] / 2, intercepts[0] / 2]
     return Lines(np.array(weights), np.array(intercepts))
-
-
-def _loudness(design: Any, mine: NDArray[np.bool_], contrast: float) -> Floats | None:
-    """Return a factor for each feature: how much oftener it is, or rarer, where it is `mine`."""
-    import numpy as np
-
-    if not contrast:
-        return None
-    sums = [np.asarray(design[rows].sum(axis=0)).ravel() + 1.0 for rows in (mine, ~mine)]
-    odds = np.abs(np.log(sums[0] / sums[0].sum()) - np.log(sums[1] / sums[1].sum()))
-    factors: Floats = 1 - contrast + contrast * odds
-    return factors
 
 
 def _out_of_fold(

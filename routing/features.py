@@ -35,6 +35,8 @@ _NAME = re.compile(r"\b[A-Z][a-z]+")
 _NUMBER = re.compile(r"\d+")
 _WORD = re.compile(r"\w+")
 _TOKEN = re.compile(r"\w+|[?!]")
+_DIGIT = re.compile(r"\d")
+_LEAST_STEM = 3
 
 
 def _share(pattern: re.Pattern[str], per: float) -> Callable[[str], float]:
@@ -125,6 +127,39 @@ def word_grams(text: str, shortest: int, longest: int) -> Iterator[str]:
             yield from map(" ".join, zip(*(tokens[i:] for i in range(n)), strict=False))
 
 
+def stems(text: str) -> list[str]:
+    """Return the words of `text` without their usual endings, every number read as 0."""
+    return [_stem(word) for word in _TOKEN.findall(_NUMBER.sub("0", plain(text)))]
+
+
+def _stem(word: str) -> str:
+    for ending in ("ing", "ed", "es", "s", "ly"):
+        if word.endswith(ending) and len(word) - len(ending) >= _LEAST_STEM:
+            return word[: -len(ending)]
+    return word
+
+
+def stem_grams(text: str, shortest: int, longest: int) -> Iterator[str]:
+    """Yield runs of `shortest` to `longest` stems."""
+    tokens = stems(text)
+    for n in range(shortest, longest + 1):
+        yield from map(" ".join, zip(*(tokens[i:] for i in range(n)), strict=False))
+
+
+def pair_grams(text: str, nearest: int, farthest: int) -> Iterator[str]:
+    """Yield each two different stems that stand so far apart once, whatever their order.
+
+    Two words of a request often say together what neither says alone: a card and a fee.
+    """
+    tokens = stems(text)
+    pairs: dict[tuple[str, str], None] = {}  # a set would give another order in every process
+    for i, word in enumerate(tokens):
+        for other in tokens[i + nearest : i + farthest + 1]:
+            if word != other:
+                pairs[(word, other) if word < other else (other, word)] = None
+    yield from map("&".join, pairs)
+
+
 def char_grams(text: str, shortest: int, longest: int) -> Iterator[str]:
     """Yield runs of characters inside words, a space standing for a word's edge."""
     for word in plain(text).split():
@@ -136,4 +171,11 @@ def char_grams(text: str, shortest: int, longest: int) -> Iterator[str]:
             yield from (padded[i : i + n] for i in range(len(padded) - n + 1))
 
 
-GRAMS.update(words=word_grams, chars=char_grams)
+def shape_grams(text: str, shortest: int, longest: int) -> Iterator[str]:
+    """Yield runs of characters inside words, every digit read as 0."""
+    return char_grams(_DIGIT.sub("0", text), shortest, longest)
+
+
+GRAMS.update(
+    words=word_grams, chars=char_grams, stems=stem_grams, shapes=shape_grams, pairs=pair_grams
+)

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from agentmesh.errors import ConfigError
 from agentmesh.routing.bounds import upper_bound
+from agentmesh.routing.classifier import Recipe
 from agentmesh.routing.rules import Rules
 
 if TYPE_CHECKING:
     from agentmesh.routing.classifier import Fitted, Floats, TextClassifier
 
 SPAM = "spam"
+RECIPE = Recipe(c=1.0, min_df=2, fold=True, structure=False, margin=True)
+"""For spam alone, with plenty of it to learn from: numbers differ from one message to the next."""
 LEAST_PROBABILITY = 0.8
 """Nothing below it is blocked, whatever the rate of false alarms would allow."""
 LATER_LOGIT = 4.0

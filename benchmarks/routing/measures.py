@@ -31,10 +31,8 @@ from agentmesh.routing import (
     seeds,
     split,
 )
-from agentmesh.routing.classifier import Recipe
 from agentmesh.routing.drafts import CheckContext, Draft, DraftCall, ToolFacts
-from agentmesh.routing.scope import foreignness
-from agentmesh.routing.spam import cues
+from agentmesh.routing.spam import RECIPE as SPAM_ALONE
 from agentmesh.routing.steptiers import choose, step_facts, step_text
 from benchmarks.routing import sessions
 from benchmarks.routing.figure import Data, Figure
@@ -148,10 +146,9 @@ def clinc(data: Data) -> Iterator[Figure]:
     train, val = ([(r["text"], r["label"]) for r in parts[name]] for name in ("train", "val"))
     texts, labels = zip(*val, strict=True)
     scope = Scope.fit(*zip(*train, strict=True), held=(texts, labels))
-    logits = scope.model.logits(texts)
-    right = np.array([scope.model.labels[i] for i in logits.argmax(axis=1)]) == np.array(labels)
+    right = np.array(scope.model.predict(texts)) == np.array(labels)
     yield _share("CLINC150: accuracy in scope", right, "SVM 91.0; known 92.5", 93.0)
-    strange = np.concatenate([foreignness(logits), foreignness(scope.model.logits(foreign))])
+    strange = np.concatenate([scope.foreignness(texts), scope.foreignness(foreign)])
     flag = np.arange(len(strange)) >= len(texts)
     area = bootstrap(lambda i: auroc(strange[i], flag[i]), len(flag), rounds=ROUNDS)
     yield Figure("CLINC150 out of scope: AUROC", *area, "random .500; known .953", 0.96)
@@ -180,9 +177,7 @@ def spam(data: Data) -> Iterator[Figure]:
     rows = data.rows("intents/sms_spam.jsonl")
     texts, labels = [r["text"] for r in rows], [r["label"] for r in rows]
     rules = Rules.shipped()
-    fitted = TextClassifier.cross_fit(
-        texts, labels, recipe=Recipe(c=30), facts=[cues(text, rules) for text in texts]
-    )
+    fitted = TextClassifier.cross_fit(texts, labels, recipe=SPAM_ALONE)
     margins = fitted.logits[:, fitted.model.labels.index("spam")]
     flag = np.array([label == "spam" for label in labels])
     recall = bootstrap(lambda i: 100 * recall_at(margins[i], flag[i], 0.001), len(flag))

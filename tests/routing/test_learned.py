@@ -247,18 +247,32 @@ def test_uplift_refuses_labels_that_teach_nothing(change, message):
 
 def desk():
     subjects = {
-        "refund": ["refund my money for order {}", "money back for {} please", "refund {} now"],
-        "track": ["where is my parcel {}", "track parcel {}", "has parcel {} been shipped"],
+        "refund": [
+            "refund my money for order {}",
+            "money back for {} please",
+            "refund {} now",
+            "i want my money back for order {}",
+            "can you refund order {}",
+            "please refund {}",
+        ],
+        "track": [
+            "where is my parcel {}",
+            "track parcel {}",
+            "has parcel {} been shipped",
+            "please track order {}",
+            "when does my order {} arrive",
+            "is order {} on its way",
+        ],
     }
     return zip(
         *[
             (form.format(i), name)
             for name, forms in subjects.items()
             for form in forms
-            for i in range(12)
+            for i in range(6)
         ],
         strict=True,
-    )
+    )  # fmt: skip
 
 
 def test_off_topic_is_blocked_only_with_a_scope(tmp_path):
@@ -270,7 +284,7 @@ def test_off_topic_is_blocked_only_with_a_scope(tmp_path):
     verdict = router.admit(question)
     assert (verdict.allowed, verdict.kind) == (False, "off-topic")
     assert "nearest is" in verdict.reason
-    assert router.admit("please refund order 991").allowed
+    assert router.admit("please refund my money for order 991").allowed
     assert router.admit("thank you").allowed
     assert router.admit(question, first=False).allowed
     router.save(tmp_path / "r.skops")
@@ -289,26 +303,38 @@ def test_scope_and_classifier_refuse_too_little():
         TextClassifier.fit(["a", "b"], ["x", "y"], facts=[{"f": 1.0}, {"g": 1.0}])
     with pytest.raises(ConfigError, match="folds=1"):
         Recipe(folds=1)
-    with pytest.raises(ConfigError, match="contrast=2"):
-        Recipe(contrast=2)
+    with pytest.raises(ConfigError, match="pairs=-1"):
+        Recipe(pairs=-1)
 
 
-def test_contrast_makes_the_word_louder_that_tells_two_labels_apart():
-    places = ("paris", "rome", "oslo", "cairo", "lima", "delhi", "quito", "accra")
+@pytest.mark.parametrize("margin", [False, True])
+def test_two_words_together_tell_what_neither_tells_alone(margin):
     rows = [
-        (f"please {verb} my booking for the hotel in {place}", verb)
-        for verb in ("cancel", "change", "confirm")
-        for place in places
+        (f"{hello} {a} {name} {b} {bye}", "same" if a[0] == b[0] else "other")
+        for hello in ("so", "well", "now")
+        for bye in ("please", "thanks")
+        for name in ("ann", "bob", "eve", "joe")
+        for a in ("red", "blue")
+        for b in ("rose", "bird")
     ]
     texts, labels = zip(*rows, strict=True)
-    shares = []
-    for contrast in (0.0, 0.5):
-        model = TextClassifier.fit(texts, labels, recipe=Recipe(contrast=contrast, folds=2))
-        heard = model.explain(texts[0], "cancel", top=200)
-        own = sum(abs(w.weight) for w in heard if "ance" in w.feature or "canc" in w.feature)
-        shares.append(own / sum(abs(w.weight) for w in heard))
-        assert model.predict(["change the hotel in bern"]) == ["change"]
-    assert shares[1] > shares[0]
+    unseen = ["hi red max rose ok", "hi red max bird ok", "hi blue max bird", "hi blue max rose"]
+    recipe = Recipe(fold=True, pairs=4, margin=margin, folds=2, structure=False)
+    model = TextClassifier.fit(texts, labels, recipe=recipe)
+    assert model.predict(unseen) == ["same", "other", "same", "other"]
+    heard = model.explain(unseen[0], "same")
+    assert repr("red&rose") in {weight.feature for weight in heard}
+    without = TextClassifier.fit(texts, labels, recipe=Recipe(folds=2, structure=False))
+    assert without.predict(unseen) != ["same", "other", "same", "other"]
+
+
+def test_a_classifier_that_folds_reads_any_number_and_any_ending_alike():
+    texts = ["charged 12 pounds", "charges of 99 pounds", "opened at 9", "opening at 7"] * 3
+    recipe = Recipe(fold=True, pairs=3, folds=2, structure=False)
+    model = TextClassifier.fit(texts, ["fee", "fee", "hours", "hours"] * 3, recipe=recipe)
+    one, other = model.logits(["charging 34 pounds", "charged 56 pounds"])
+    assert one.argmax() == other.argmax() == model.labels.index("fee")
+    assert model.logits(["open at 1"]).tolist() == model.logits(["open at 5"]).tolist()
 
 
 def test_explains_a_decision_by_its_strongest_features():

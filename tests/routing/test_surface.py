@@ -9,7 +9,7 @@ from agentmesh import routing
 from agentmesh.errors import ConfigError
 from agentmesh.routing import Draft, DraftCall, ToolFacts, read_examples
 from agentmesh.routing.evidence import draft_evidence
-from agentmesh.routing.features import READ_CHARS, SURFACE, readable, surface
+from agentmesh.routing.features import GRAMS, READ_CHARS, SURFACE, readable, stems, surface
 
 
 def test_everything_that_is_promised_is_there():
@@ -31,6 +31,26 @@ def test_long_texts_are_read_at_both_ends():
     text = "a" * READ_CHARS + "the end"
     assert len(readable(text)) <= READ_CHARS + 1
     assert readable(text).endswith("the end")
+
+
+def test_words_lose_their_endings_and_numbers_their_value():
+    assert stems("Charged twice: 3 fees, 25 cards!") == [
+        "charg",
+        "twice",
+        "0",
+        "fee",
+        "0",
+        "card",
+        "!",
+    ]
+    assert stems("is his bus red?") == ["is", "his", "bus", "red", "?"]
+
+
+def test_pairs_stand_in_any_order_up_to_a_distance_once():
+    first = list(GRAMS["pairs"]("card fee card", 1, 2))
+    assert first == list(GRAMS["pairs"]("fee card", 1, 2)) == ["card&fee"]
+    assert "a&d" not in set(GRAMS["pairs"]("a b c d", 1, 2))
+    assert set(GRAMS["pairs"]("a b c", 1, 2)) == {"a&b", "b&c", "a&c"}
 
 
 @given(st.text(max_size=80), st.text(max_size=60))
