@@ -16,7 +16,7 @@ from agentmesh.distill.traces import Message, Outcome, Trace
 from agentmesh.errors import CorruptError
 from agentmesh.memory import tables
 from agentmesh.memory.epochs import Epoch, parse_tools
-from agentmesh.memory.render import SHOWN, PrefixHash, parse_marks
+from agentmesh.memory.render import SHOWN, PrefixHash, own_prompt, parse_marks, parse_view
 from agentmesh.prompt import Entry, Segment, ToolSpec
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def read_traces(
     while batch := list(islice(waiting, BATCH)):
         load = partial(_load, tenant=tenant, ids=batch, layers=layers)
         for session in database.read(load):
-            yield from _traces(session, layers, verify)
+            yield from _traces(memory, session, layers, verify)
             done += len(session.calls)
         if progress is not None:
             progress(done, total)
@@ -121,7 +121,9 @@ def _layer(connection: Connection, tenant: str, sha: str) -> str:
     return str(body)
 
 
-def _traces(session: _Session, layers: dict[str, str], verify: bool) -> Iterator[Trace]:
+def _traces(
+    memory: Memory, session: _Session, layers: dict[str, str], verify: bool
+) -> Iterator[Trace]:
     statuses = {
         r.turn: canonical.loads(r.body).get("status", "")
         for r in session.records
@@ -137,20 +139,15 @@ def _traces(session: _Session, layers: dict[str, str], verify: bool) -> Iterator
             refused.add((call.turn, call.step))
     answers = {(r.turn, r.step): r for r in session.records if r.kind == "assistant"}
     for number, group in groupby(acted, key=lambda call: call.epoch):
-        view = _View(session, number, layers)
+        view = _View(session, number, layers, verify)
         for call in group:
             answer = answers.get((call.turn, call.step))
             if call.outcome != "ok" or answer is None or answer.seq <= call.head:
                 continue
-            view.grow(call.head)
-            if verify and view.hash.of(call.tail, parse_marks(call.marks)) != call.prompt_sha:
-                raise CorruptError(
-                    f"call {call.id} of session {session.name!r} cannot be rebuilt as it was sent",
-                    hint="a log entry or an epoch was changed",
-                )
             message = _answer(answer.body)
             if message is None:
                 continue
+            prompt, tools = _prompt(memory, session, call, view)
             feedback = session.scores.get(call.turn, [])
             scores = [row.score for row in feedback if row.score is not None]
             outcome = Outcome(
@@ -167,8 +164,8 @@ def _traces(session: _Session, layers: dict[str, str], verify: bool) -> Iterator
                 customer=session.user,
                 turn=call.turn,
                 step=call.step,
-                prompt=view.messages(call.tail),
-                tools=view.tools,
+                prompt=prompt,
+                tools=tools,
                 answer=message,
                 teacher=call.model,
                 tier=call.tier,
@@ -179,10 +176,32 @@ def _traces(session: _Session, layers: dict[str, str], verify: bool) -> Iterator
             )
 
 
+def _prompt(
+    memory: Memory, session: _Session, call: Any, view: _View
+) -> tuple[tuple[Message, ...], tuple[dict[str, Any], ...]]:
+    """Return the messages and tools of a call, as a student would be sent them."""
+    if parse_view(call.marks).whole and own_prompt(call.marks, "") is None:
+        view.grow(call.head)
+        if view.hash and view.hash.of(call.tail, parse_marks(call.marks)) != call.prompt_sha:
+            raise CorruptError(
+                f"call {call.id} of session {session.name!r} cannot be rebuilt as it was sent",
+                hint="a log entry or an epoch was changed",
+            )
+        return view.messages(call.tail), view.tools
+    from agentmesh.distill.serve import chat_messages, chat_tools
+    from agentmesh.providers import to_messages, to_tools
+
+    seen = memory.rebuild(session.name, call)  # the call's tier does not see all of the session
+    messages = chat_messages(to_messages(seen, "langchain:student"))
+    return tuple(messages), tuple(chat_tools(to_tools(seen)))
+
+
 class _View:
     """An epoch's messages, growing with the log: an entry is converted once for all its calls."""
 
-    def __init__(self, session: _Session, number: int, layers: dict[str, str]) -> None:
+    def __init__(
+        self, session: _Session, number: int, layers: dict[str, str], verify: bool
+    ) -> None:
         row = session.epochs.get(number)
         if row is None:
             raise CorruptError(
@@ -193,7 +212,7 @@ class _View:
         core = Segment("core", layers[shared["core"]])
         own = tuple(Segment(name, text) for name, text in canonical.loads(row.frozen))
         epoch = Epoch(number, row.reason, row.base, specs, (core, *own), {})
-        self.hash = PrefixHash(epoch)
+        self.hash = PrefixHash(epoch) if verify else None
         self.tools = tools_of(specs)
         self._messages: list[Message] = system_of(epoch.segments)
         self._pending = [r for r in session.records if r.kind in SHOWN and r.seq > row.base]
@@ -201,13 +220,12 @@ class _View:
 
     def grow(self, head: int) -> None:
         """Show the log up to an entry."""
-        grown = []
         while self._next < len(self._pending) and self._pending[self._next].seq <= head:
             r = self._pending[self._next]
-            grown.append(Entry(r.seq, r.turn, r.step, r.kind, r.body, r.tokens))
+            if self.hash is not None:
+                self.hash.extend([Entry(r.seq, r.turn, r.step, r.kind, r.body, r.tokens)])
             self._messages.extend(entry_messages(r.kind, r.body))
             self._next += 1
-        self.hash.extend(grown)
 
     def messages(self, tail: str) -> tuple[Message, ...]:
         """Return the prompt's messages, the volatile tail included."""

@@ -5,8 +5,10 @@ from sqlalchemy import update
 
 from agentmesh.distill.feedback import give
 from agentmesh.distill.log import read_traces
+from agentmesh.economy.usage import Usage
 from agentmesh.errors import CorruptError, InputError
-from agentmesh.memory import tables
+from agentmesh.memory import Call, Core, View, tables
+from agentmesh.memory.render import call_marks
 from agentmesh.providers import CompatibleModel, to_messages, to_tools
 
 
@@ -31,6 +33,41 @@ def test_every_call_is_the_request_that_a_student_server_would_be_sent(desk):
             [body["messages"], body["tools"]]
         )
     assert traces[2].prompt[-1] == {"role": "user", "content": "It is noon."}
+
+
+def test_a_tier_that_does_not_see_all_is_learned_from_as_it_saw(desk):
+    m = desk.memory()
+    m.profile("u1").set("language", "German", source="user")
+    scope = View(profile=False)
+    turn = m.open_turn(session="s1", user="u1", agent="a", blocks=desk.text("Where is #W1?"))
+    turn.recall(Core((), "You are the support desk."))
+    prompt = turn.prompt("anthropic:claude-opus-5-5", scope=scope)
+    made = Call(
+        user="u1",
+        agent="a",
+        epoch=turn.epoch.number,
+        turn=turn.number,
+        step=1,
+        tier="flagship",
+        model="anthropic:claude-opus-5-5",
+        head=prompt.entries[-1].seq,
+        marks=call_marks(prompt.marks, scope),
+        prompt_sha=turn.sha(prompt, scope),
+        usage=Usage(),
+        cost=1,
+        outcome="ok",
+        started_at=0.0,
+        latency_s=0.1,
+    )
+    turn.record(made)
+    turn.add("assistant", desk.text("It was shipped."), 1)
+    turn.finish()
+    (trace,) = read_traces(m)
+    assert "German" not in json.dumps(trace.prompt)
+    assert trace.prompt[-1] == {"role": "user", "content": "Where is #W1?"}
+    (row,) = m.ledger.calls(session="s1")
+    assert trace.prompt[0]["content"].startswith("You are the support desk.")
+    assert row.prompt_sha == made.prompt_sha
 
 
 def test_outcomes_hold_feedback_errors_steps_and_escalations(desk):
