@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,9 +92,13 @@ def distil(
     reasons: Counter[str] = Counter()
     policy, trainer = policy or Policy(), trainer or Classifier(agreement)
     good, tried, sound = [], 0, 0
-    for choice in select(
-        lambda: read_traces(memory, progress=lambda d, n: told("reading", d, n)), policy
-    ):
+    passes = iter(("reading", "choosing"))
+
+    def source() -> Iterator[Trace]:
+        what = next(passes)
+        return read_traces(memory, progress=lambda done, total: told(what, done, total))
+
+    for choice in select(source, policy):
         reasons[choice.reason] += 1
         if choice.trace.tier not in policy.students:
             tried += 1
