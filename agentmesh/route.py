@@ -72,7 +72,7 @@ class Route:
         """Return the router's decision, as far as what has failed and been spent allows it."""
         standing = self._act.standings.of(turn)
         known = standing.expected.outlook if standing.expected else None
-        decision = self._router.route(step, facts, known)
+        decision = self._router.route(replace(step, outlook=known), facts)
         if len(facts) == 1 or decision.tier not in self._names:
             return decision
         most = self._parts.router.policy.pin_after

@@ -225,13 +225,8 @@ class Router:
         kind = max(kinds, key=kinds.__getitem__)
         return Verdict(True, kind, kinds[kind], "classifier", f"reads like a {kind} request")
 
-    def route(
-        self, step: Step, tiers: Sequence[TierFacts], outlook: Outlook | None = None
-    ) -> Decision:
-        """Return the tier for `step`; a failed step goes up, and the top's failure is an error.
-
-        `outlook` is what is known of this session's rest, in place of the router's own.
-        """
+    def route(self, step: Step, tiers: Sequence[TierFacts]) -> Decision:
+        """Return the tier for `step`; a failed step goes up, and the top's failure is an error."""
         order = _checked(tiers)
         if step.failures:
             return self._escalated(step, order)
@@ -243,7 +238,7 @@ class Router:
             return _decision(available[-1], "fallback", "no stage could decide", "complex", {})
         if self.model is not None and max(reading.probabilities.values()) < self.model.sure:
             return self._by_model(self.model, step, available)
-        return self._by_reading(reading, available, step, outlook or self.outlook)
+        return self._by_reading(reading, available, step)
 
     def chances(self, step: Step, tiers: Sequence[TierFacts]) -> dict[str, float]:
         """Return how likely each tier's draft of a step is good enough; the top one's always is."""
@@ -414,16 +409,16 @@ class Router:
         reason = f"the classifier was unsure; the model calls it a {kind} request"
         return _decision(tier, "model", reason, kind, {})
 
-    def _by_reading(
-        self, reading: Reading, available: Sequence[TierFacts], step: Step, outlook: Outlook
-    ) -> Decision:
+    def _by_reading(self, reading: Reading, available: Sequence[TierFacts], step: Step) -> Decision:
         kind = max(reading.probabilities, key=reading.probabilities.__getitem__)
         found = self._steady_chances(step.text, reading, available)
         chances = {tier.name: chance for tier, chance in zip(available, found, strict=True)}
         enough = [tier for tier in available if chances[tier.name] >= self.bar]
         tier, why, costs = enough[0], "", dict[str, float]()
         if len(enough) > 1 and all(tier.prices is not None for tier in available):
-            costs = expected_costs(step.prompt_tokens, available, chances, outlook)
+            costs = expected_costs(
+                step.prompt_tokens, available, chances, step.outlook or self.outlook
+            )
             tier = min(enough, key=lambda t: costs[t.name])
             why = ", costing " + ", ".join(f"{t.name} ${costs[t.name]:.4f}" for t in enough)
         reason = f"reads like a {kind} request; {tier.name} suffices with {chances[tier.name]:.0%}"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from agentmesh.errors import ConfigError
+
+if TYPE_CHECKING:
+    from agentmesh.routing.choice import Outlook
 
 Kind = Literal[
     "simple", "complex", "creative", "reasoning", "formatting", "tool", "spam", "off-topic"
@@ -43,6 +46,7 @@ class Step:
     """All that a router may look at: `text` holds the customer's words of this turn.
 
     A tool's output is never in it, so that nobody can steer the choice through a web page.
+    `outlook` is what is expected of this session's rest, where it is known better than by default.
     """
 
     text: str
@@ -54,6 +58,7 @@ class Step:
     failures: tuple[Failure, ...] = ()
     user: str = ""
     session: str = ""
+    outlook: Outlook | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,15 +64,13 @@ class LiveRouter:
         """Return whether a customer's message may enter."""
         return self.current().admit(text, first=first)
 
-    def route(
-        self, step: Step, tiers: Sequence[TierFacts], outlook: Outlook | None = None
-    ) -> Decision:
+    def route(self, step: Step, tiers: Sequence[TierFacts]) -> Decision:
         """Return the tier for `step`, and which version chose it."""
         router = self.current()
         if not step.failures and step.after == "user":
             router = self._watched(router, step.text)
         label = self._version.label if self._version else ""
-        return replace(router.route(step, tiers, outlook), version=label)
+        return replace(router.route(step, tiers), version=label)
 
     def chances(self, step: Step, tiers: Sequence[TierFacts]) -> dict[str, float]:
         """Return how likely each tier's draft of a step is good enough."""
