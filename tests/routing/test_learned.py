@@ -29,6 +29,7 @@ from agentmesh.routing import (
 from agentmesh.routing.arithmetic import arithmetic_evidence, calculate
 from agentmesh.routing.checks import arguments, known_tool
 from agentmesh.routing.evaluation import skill
+from agentmesh.routing.scope import Words
 from agentmesh.routing.steptiers import step_facts, step_text
 from agentmesh.routing.verifier import evidence
 
@@ -290,6 +291,23 @@ def test_off_topic_is_blocked_only_with_a_scope(tmp_path):
     router.save(tmp_path / "r.skops")
     assert Router.load(tmp_path / "r.skops").admit(question) == verdict
     assert scope.guess("where is parcel 5").intent == "track"
+
+
+def test_words_that_the_business_never_uses_make_a_text_foreign():
+    texts, intents = desk()
+    words = Words.of(texts)
+    known, mixed, foreign = words.unknown(
+        ["where is my parcel 7", "where is my zebra", "zebras graze peacefully"]
+    )
+    assert known < mixed < foreign == 1
+    assert words.unknown(["a lonely word", *texts[:3]]).max() == 1
+    alone = Words.of([*texts, "zebras graze peacefully"])  # a text does not make itself known
+    assert alone.unknown(["zebras graze peacefully"], seen=1).tolist() == [1.0]
+    scope = Scope.fit(texts, intents)
+    same = Scope.from_state(scope.state())
+    asked = ["track parcel 3", "track parcel zebra"]
+    assert scope.foreignness(asked).tolist() == same.foreignness(asked).tolist()
+    assert same.guess(asked[1]).foreignness == same.foreignness(asked)[1]
 
 
 def test_scope_and_classifier_refuse_too_little():
