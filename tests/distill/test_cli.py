@@ -1,5 +1,9 @@
 import json
+import os
 import random
+import subprocess
+import sys
+from contextlib import suppress
 
 import pytest
 
@@ -97,6 +101,27 @@ def test_selection_and_export_from_the_command_line(db, tmp_path, agentmesh):
     manifest = json.loads((tmp_path / "train.jsonl.manifest.json").read_text())
     assert (manifest["terms"]["permission"], manifest["redacted"]) == ("contract 17", True)
     assert manifest["reasons"] == {"nothing was wrong with it": 90}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no terminals of this kind")
+def test_progress_is_shown_on_a_terminal_and_not_in_a_file(db, tmp_path):
+    import pty
+
+    ours, theirs = pty.openpty()
+    export = ("export", tmp_path / "a.jsonl", "--db", db, "--permission", "contract 17")
+    command = [sys.executable, "-m", "agentmesh", "distill", *map(str, export)]
+    terminal = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, env=terminal, check=True)
+    os.close(theirs)
+    seen = b""
+    with suppress(OSError):  # a terminal that nobody writes to any more has no end
+        while part := os.read(ours, 65_536):
+            seen += part
+    os.close(ours)
+    assert b"reading calls" in seen
+    assert b"/90" in seen
+    assert b"90 answers in 60 rows written" in done.stdout
+    assert b"reading" not in done.stdout
 
 
 def test_wrong_use_gets_one_line_and_a_hint(tmp_path, agentmesh):
