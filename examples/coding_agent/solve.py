@@ -20,6 +20,7 @@ from agentmesh.tools.workspace import Workspace, plain
 
 if TYPE_CHECKING:
     from agentmesh import Agent, Reply, Tier
+    from agentmesh.emulator import Brain
     from agentmesh.memory import Call
 
 TASK = "The tests fail. Find out why and repair it."
@@ -27,6 +28,9 @@ LOOK = "Look into this task: {task}\nTest command: `{command}`\nChange nothing y
 FIX = "Fix it now, and commit.\nTest command: `{command}`"
 SAMPLE_TESTS = "python3 -m unittest discover -t . -s tests"
 STAND_INS = "stand-ins made of rules; with a key, --flagship anthropic:NAME takes a real one"
+STUDENT_PRICE = "0.05", "0.20"
+"""Dollars per million tokens, in and out, of a small model that you serve yourself."""
+
 _ACCEPTED = "agentmesh-accepted.patch"
 
 Approve = Callable[[dict[str, Any]], bool]
@@ -117,7 +121,7 @@ def solve(
             f"task    {task}\nin      {repo} (in a work tree; its own files stay as they are)\n"
             f"tests   {command}\nmodels  {names or STAND_INS}\n"
         )
-        models = list(tiers) or stack.enter_context(_stand_ins())
+        models = list(tiers) or stack.enter_context(stand_ins())
         outcome, patch = _work(space, task, command, models, show, approve)
     if not (accept and outcome.solved and patch):
         return outcome
@@ -232,16 +236,22 @@ def _turn(agent: Agent, text: str, progress: Progress, approve: Approve) -> Repl
 
 
 @contextmanager
-def _stand_ins() -> Iterator[list[Tier]]:
-    from agentmesh import Tier
-    from agentmesh.examples.coding_agent.brains import BRAINS, FLAGSHIP, STUDENT
+def stand_ins(**brains: Brain) -> Iterator[list[Tier]]:
+    """Give tiers of stand-ins behind the emulator; `student=` or `flagship=` replaces one."""
+    from agentmesh import Price, Tier
+    from agentmesh.examples.coding_agent.brains import FLAGSHIP, STUDENT, flagship, student
     from agentmesh.testing import emulator
 
-    with emulator(BRAINS) as server:
-        yield [
-            Tier(name, f"anthropic:{model}", base_url=server.url, api_key="emulator")
-            for name, model in (("student", STUDENT), ("flagship", FLAGSHIP))
-        ]
+    acting = {"student": student, "flagship": flagship, **brains}
+    with emulator({STUDENT: acting["student"], FLAGSHIP: acting["flagship"]}) as server:
+        small = Tier(
+            "student",
+            f"openai-compatible:{STUDENT}",
+            base_url=server.openai_url,
+            price=Price(*STUDENT_PRICE),
+        )
+        top = f"anthropic:{FLAGSHIP}"
+        yield [small, Tier("flagship", top, base_url=server.url, api_key="emulator")]
 
 
 def _accepted(outcome: Outcome) -> Outcome:

@@ -10,10 +10,8 @@ from typing import Any
 
 import pytest
 
-from agentmesh import Tier
 from agentmesh.emulator import Answer, Request
 from agentmesh.errors import ConfigError, InputError
-from agentmesh.examples.coding_agent.brains import FLAGSHIP, STUDENT, flagship
 from agentmesh.examples.coding_agent.main import main
 from agentmesh.examples.coding_agent.progress import outcome as outcome_of
 from agentmesh.examples.coding_agent.progress import told
@@ -24,10 +22,10 @@ from agentmesh.examples.coding_agent.solve import (
     guess,
     sample,
     solve,
+    stand_ins,
     undo,
 )
 from agentmesh.examples.coding_agent.transcript import Done, Transcript, failures
-from agentmesh.testing import emulator
 from agentmesh.tools.git import Git
 from agentmesh.tools.programs import find
 
@@ -172,11 +170,7 @@ def test_a_student_that_edits_is_refused_and_the_step_escalates(tmp_path: Path) 
         """Edit first, and look later."""
         return Answer(calls=[("delete_file", {"path": "test_code.py"})])
 
-    with emulator({STUDENT: rash, FLAGSHIP: flagship}) as server:
-        tiers = [
-            Tier(name, f"anthropic:{model}", base_url=server.url, api_key="emulator")
-            for name, model in (("student", STUDENT), ("flagship", FLAGSHIP))
-        ]
+    with stand_ins(student=rash) as tiers:
         shown: list[str] = []
         outcome = solve(repo, tiers=tiers, show=shown.append, approve=lambda request: True)
     assert outcome.solved
