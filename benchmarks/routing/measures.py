@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
 
 from agentmesh.routing import (
     Judged,
@@ -170,7 +173,13 @@ def banking(data: Data) -> Iterator[Figure]:
     held = ([texts[i] for i in test], [labels[i] for i in test])
     scope = Scope.fit([texts[i] for i in train], [labels[i] for i in train], held=held)
     right = np.array(scope.model.predict(held[0])) == np.array(held[1])
-    yield _share("Banking77: accuracy", right, "LinearSVC 91.3; known 91.5", 92.5)
+    plain = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LinearSVC(tol=0.01, random_state=0)
+    )
+    plain.fit([texts[i] for i in train], [labels[i] for i in train])
+    base = np.mean(plain.predict(held[0]) == np.array(held[1]))
+    baseline = f"LinearSVC {base:.1%} on this split (known 91.3% on the balanced one, LR 91.5%)"
+    yield _share("Banking77: accuracy", right, baseline, 92.5)
 
 
 def spam(data: Data) -> Iterator[Figure]:
