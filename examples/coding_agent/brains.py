@@ -6,7 +6,7 @@ runs the tests again and commits. Both are functions from a request to an answer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from agentmesh.emulator import Answer, Request
@@ -23,7 +23,7 @@ from agentmesh.examples.coding_agent.transcript import (
 Brain = Callable[[Request], Answer]
 Calls = list[tuple[str, dict[str, Any]]]
 
-STUDENT = "qwen3-8b"
+STUDENT = "claude-haiku-5-5"
 FLAGSHIP = "claude-opus-5-5"
 _MOST_READ = 6
 _BARRED = "I could not run the tests, and without them I change nothing."
@@ -59,6 +59,10 @@ def flagship(request: Request) -> Answer:
         back = state.pending._replace(new=state.before)
         return Answer(calls=[("edit_file", arguments(state, back))])
     return _next(transcript, state)
+
+
+BRAINS: Mapping[str, Brain] = {STUDENT: student, FLAGSHIP: flagship}
+"""Which stand-in answers for which model."""
 
 
 def _next(transcript: Transcript, state: State) -> Answer:

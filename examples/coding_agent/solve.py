@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from agentmesh.economy.usage import Usage
@@ -28,9 +29,6 @@ LOOK = "Look into this task: {task}\nTest command: `{command}`\nChange nothing y
 FIX = "Fix it now, and commit.\nTest command: `{command}`"
 SAMPLE_TESTS = "python3 -m unittest discover -t . -s tests"
 STAND_INS = "stand-ins made of rules; with a key, --flagship anthropic:NAME takes a real one"
-STUDENT_PRICE = "0.05", "0.20"
-"""Dollars per million tokens, in and out, of a small model that you serve yourself."""
-
 _ACCEPTED = "agentmesh-accepted.patch"
 
 Approve = Callable[[dict[str, Any]], bool]
@@ -236,22 +234,17 @@ def _turn(agent: Agent, text: str, progress: Progress, approve: Approve) -> Repl
 
 
 @contextmanager
-def stand_ins(**brains: Brain) -> Iterator[list[Tier]]:
-    """Give tiers of stand-ins behind the emulator; `student=` or `flagship=` replaces one."""
-    from agentmesh import Price, Tier
-    from agentmesh.examples.coding_agent.brains import FLAGSHIP, STUDENT, flagship, student
+def stand_ins(brains: Mapping[str, Brain] = MappingProxyType({})) -> Iterator[list[Tier]]:
+    """Give tiers of stand-ins behind the emulator; `brains` replaces some, by their models."""
+    from agentmesh import Tier
+    from agentmesh.examples.coding_agent.brains import BRAINS, FLAGSHIP, STUDENT
     from agentmesh.testing import emulator
 
-    acting = {"student": student, "flagship": flagship, **brains}
-    with emulator({STUDENT: acting["student"], FLAGSHIP: acting["flagship"]}) as server:
-        small = Tier(
-            "student",
-            f"openai-compatible:{STUDENT}",
-            base_url=server.openai_url,
-            price=Price(*STUDENT_PRICE),
-        )
-        top = f"anthropic:{FLAGSHIP}"
-        yield [small, Tier("flagship", top, base_url=server.url, api_key="emulator")]
+    with emulator({**BRAINS, **brains}) as server:
+        yield [
+            Tier(name, f"anthropic:{model}", base_url=server.url, api_key="emulator")
+            for name, model in (("student", STUDENT), ("flagship", FLAGSHIP))
+        ]
 
 
 def _accepted(outcome: Outcome) -> Outcome:

@@ -12,6 +12,7 @@ import pytest
 
 from agentmesh.emulator import Answer, Request
 from agentmesh.errors import ConfigError, InputError
+from agentmesh.examples.coding_agent.brains import STUDENT
 from agentmesh.examples.coding_agent.main import main
 from agentmesh.examples.coding_agent.progress import outcome as outcome_of
 from agentmesh.examples.coding_agent.progress import told
@@ -170,7 +171,7 @@ def test_a_student_that_edits_is_refused_and_the_step_escalates(tmp_path: Path) 
         """Edit first, and look later."""
         return Answer(calls=[("delete_file", {"path": "test_code.py"})])
 
-    with stand_ins(student=rash) as tiers:
+    with stand_ins({STUDENT: rash}) as tiers:
         shown: list[str] = []
         outcome = solve(repo, tiers=tiers, show=shown.append, approve=lambda request: True)
     assert outcome.solved
