@@ -152,6 +152,22 @@ def test_a_full_minute_sends_the_step_up_and_the_top_waits_no_longer_than_the_de
     assert vendor.sent == {SMALL: 1, LARGE: 1}
 
 
+def test_processes_on_one_database_share_a_rate(
+    server: Emulator, vendor: Vendor, tmp_path: Path
+) -> None:
+    rate = Rate(requests=2)
+
+    def answered(session: str) -> str:
+        """Answer as a process of its own would: nothing is shared but the database."""
+        tiers = [tier(server, "small", SMALL, rate=rate), tier(server, "large", LARGE)]
+        agent = Agent("a", "Answer.", tiers=tiers, memory=f"sqlite:///{tmp_path / 'mesh.db'}")
+        with agent:
+            return agent.invoke("Hello there!", session=session).steps[-1].tier
+
+    assert [answered(f"s{n}") for n in range(3)] == ["small", "small", "large"]
+    assert vendor.sent == {SMALL: 2, LARGE: 1}
+
+
 def test_a_tier_that_has_become_slow_is_left_out(server: Emulator, vendor: Vendor) -> None:
     slow = tier(server, "small", SMALL, rate=Rate(latency_s=0.0001))
     agent = Agent("a", "Answer.", tiers=[slow, tier(server, "large", LARGE)])
