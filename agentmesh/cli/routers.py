@@ -12,8 +12,9 @@ import typer
 from agentmesh.cli.database import opened
 from agentmesh.cli.output import console, print_json
 from agentmesh.cli.routers_shown import (
-    run_told,
     show_blocked,
+    show_learned,
+    show_pardon,
     show_replay,
     show_status,
     show_versions,
@@ -23,12 +24,25 @@ from agentmesh.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from agentmesh.memory import Memory
+    from agentmesh.routers import Verifiers, Versions
     from agentmesh.routing import Router
+
+
+def _me() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
 
 Database = Annotated[str, typer.Argument(help="A database file or its URL.")]
 Tenant = Annotated[str, typer.Option(help="Whose data.")]
 Name = Annotated[str, typer.Option(help="Which router.")]
-By = Annotated[str, typer.Option(help="Who does it; your login name by default.")]
+Model = Annotated[str, typer.Option("--name", help="Which router; or verifier.")]
+By = Annotated[
+    str,
+    typer.Option(default_factory=_me, show_default="your login name", help="Who does it."),
+]
 Why = Annotated[str, typer.Option(help="For what reason; the audit trail keeps it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -41,7 +55,7 @@ def status(
     tenant: Tenant = "default",
     as_json: Json = False,
 ) -> None:
-    """Show every model's health, every tier's share, and the live version with its contract."""
+    """Show every model's health, every tier's share, and what the live versions rest on."""
     from agentmesh.routers import status
 
     if not hours > 0:
@@ -59,9 +73,9 @@ def review(
     message: Annotated[str | None, typer.Argument(help="A message, SESSION:TURN.")] = None,
     label: Annotated[str | None, typer.Argument(help="What it really was: a kind.")] = None,
     *,
+    by: By,
     everything: Annotated[bool, typer.Option("--all", help="List reviewed ones, too.")] = False,
     why: Why = "",
-    by: By = "",
     name: Name = "router",
     tenant: Tenant = "default",
     as_json: Json = False,
@@ -78,19 +92,8 @@ def review(
             raise InputError(
                 f"what was {message!r}?", hint="a request kind such as simple, or spam"
             )
-        done = settle(memory, message, label, by=by or _me(), why=why, name=name)
-    version = done.version.label if done.version else None
-    if as_json:
-        print_json(
-            {"message": message, "label": label, "live": version, "threshold": done.threshold}
-        )
-        return
-    out = console()
-    out.print(f"{message} is {label}, says {by or _me()}: a label for the next training")
-    if version:
-        out.print(f"{version} is live; undo: agentmesh route rollback DATABASE --why ...")
-    if done.threshold and done.threshold[0] != done.threshold[1]:
-        out.print("the spam threshold rose from {:.2f} to {:.2f}".format(*done.threshold))
+        done = settle(memory, message, label, by=by, why=why, name=name)
+    show_pardon(done, as_json=as_json)
 
 
 def replay(
@@ -117,13 +120,11 @@ def replay(
 
 
 def versions(
-    database: Database, *, name: Name = "router", tenant: Tenant = "default", as_json: Json = False
+    database: Database, *, name: Model = "router", tenant: Tenant = "default", as_json: Json = False
 ) -> None:
-    """List a router's versions with who did what to each, when and why."""
-    from agentmesh.routers import Versions
-
+    """List the versions of a router, or of a verifier: who did what to each, when and why."""
     with opened(database, tenant) as memory:
-        found = Versions(memory, name).all()
+        found = _stored(memory, name).all()
     if as_json:
         print_json([asdict(one) for one in found])
         return
@@ -134,57 +135,51 @@ def activate(
     database: Database,
     version: Annotated[int, typer.Argument(help="Its number.")],
     *,
+    by: By,
     why: Why,
-    by: By = "",
-    name: Name = "router",
+    name: Model = "router",
     tenant: Tenant = "default",
 ) -> None:
-    """Make a version the live one, if it was measured to beat a random choice."""
-    from agentmesh.routers import Versions
-
+    """Make a version the live one, if it was measured to be better than what it must beat."""
     with opened(database, tenant) as memory:
-        done = Versions(memory, name).activate(version, by=by or _me(), why=why)
+        done = _stored(memory, name).activate(version, by=by, why=why)
     console().print(f"{done.label} is live")
 
 
 def save(
     database: Database,
-    router: Annotated[Path, typer.Argument(help="A file that `route train --out` has written.")],
+    file: Annotated[Path, typer.Argument(help="A router's file, or with --name a verifier's.")],
     *,
+    by: By,
     why: Why,
-    by: By = "",
-    name: Name = "router",
+    name: Model = "router",
     tenant: Tenant = "default",
 ) -> None:
     """Store a router's file as a new version, to be activated later."""
-    from agentmesh.routers import Versions
-    from agentmesh.routing import Router
-
-    read = Router.load(router)
     with opened(database, tenant) as memory:
-        done = Versions(memory, name).save(read, by=by or _me(), why=why)
+        done = _stored(memory, name).save_file(file, by=by, why=why)
     console().print(f"{done.label} is saved")
 
 
 def rollback(
     database: Database,
     *,
+    by: By,
     why: Why,
-    by: By = "",
-    name: Name = "router",
+    name: Model = "router",
     tenant: Tenant = "default",
 ) -> None:
     """Retire the live version; the one before it is live again."""
-    from agentmesh.routers import Versions
-
     with opened(database, tenant) as memory:
-        done = Versions(memory, name).rollback(by=by or _me(), why=why)
-    console().print(f"{done.label if done else 'the shipped router'} is live")
+        stored = _stored(memory, name)
+        done = stored.rollback(by=by, why=why)
+    console().print(f"{done.label if done else stored.without} is live")
 
 
 def learn(
     database: Database,
     *,
+    by: By,
     tier: Annotated[str, typer.Option(help="The cheap tier; found from escalations.")] = "",
     agent: Annotated[str, typer.Option(help="Only this agent's turns.")] = "",
     alpha: Annotated[
@@ -192,13 +187,12 @@ def learn(
     ] = None,
     confidence: Annotated[float, typer.Option(help="Of the contract.")] = 0.9,
     least: Annotated[int, typer.Option(help="New labels that a run needs.")] = 50,
-    by: By = "",
     name: Name = "router",
     tenant: Tenant = "default",
     as_json: Json = False,
 ) -> None:
-    """Learn from a ledger and activate what is proven better; safe in cron, run it every night."""
-    from agentmesh.routers import train
+    """Learn a router and a verifier from a ledger; what is proven better goes live. For cron."""
+    from agentmesh.routers import beside, train, train_verifier
 
     with opened(database, tenant) as memory:
         run = train(
@@ -209,15 +203,12 @@ def learn(
             alpha=alpha,
             confidence=confidence,
             least=least,
-            by=by or _me(),
+            by=by,
         )
-    if as_json:
-        print_json(run_told(run))
-        return
-    what = f"{run.version.label} {run.done}" if run.version else "nothing to do"
-    console().print(f"{what}: {run.reason} ({run.labels} labels)")
-    if run.drift is not None and run.drift.alarm:
-        console().print(f"drift: {run.drift.reason}; the contract of the version before is void")
+        other = train_verifier(
+            memory, name=beside(name), tier=tier, agent=agent, least=least, by=by
+        )
+    show_learned(run, other, as_json=as_json)
 
 
 def _named(memory: Memory, name: str, router: str) -> Router:
@@ -231,11 +222,11 @@ def _named(memory: Memory, name: str, router: str) -> Router:
     return Router.load(router)
 
 
-def _me() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
+def _stored(memory: Memory, name: str) -> Versions | Verifiers:
+    """Return the versions of what goes by a name: a verifier's ends with `verifier`."""
+    from agentmesh.routers import Verifiers, Versions
+
+    return (Verifiers if name.endswith(Verifiers.kind) else Versions)(memory, name)
 
 
 def register(app: typer.Typer) -> None:

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 from agentmesh.cli.output import console, dollars, print_json, table
 
 if TYPE_CHECKING:
-    from agentmesh.routers import Replayed, RouterVersion, Run, Said, Status
+    from agentmesh.routers import Pardon, Replayed, RouterVersion, Run, Said, Status
 
 CHARS = 70
 
 
 def show_versions(found: list[RouterVersion], name: str) -> None:
     """Print a router's versions, each with its last event."""
-    shown = table(f"versions of {name}", "version", "state", "above random", "rows", "last event")
+    shown = table(f"versions of {name}", "version", "state", "better by", "rows", "last event")
     for one in found:
         event = one.events[-1]
         told = f"{_time(event['at'])} {event['by']}: {event['why']}"
         rows = str(one.trained.get("rows", ""))
         shown.add_row(one.label, one.state, _measured(one), rows, plain(cut(told)))
-    console().print(shown if found else f"{name} has no versions: agents use the shipped router")
+    console().print(shown if found else f"{name} has no versions")
 
 
 def show_status(found: Status, hours: float) -> None:
@@ -50,6 +50,12 @@ def show_status(found: Status, hours: float) -> None:
         f"{found.turns:,} turns, {found.escalated:,} escalated; {found.blocked:,} messages blocked,"
         f" {found.unreviewed:,} not reviewed"
     )
+    if (verifier := found.verifier) is None:
+        out.print("verifier: none is live")
+    else:
+        about = verifier.trained
+        told = f"; judges {about['tier']}, above {about['against']}" if about else ""
+        out.print(f"verifier: {verifier.label} {_measured(verifier)}{told}", markup=False)
     if found.version is None:
         out.print("router: the shipped one (no version is live)")
         return
@@ -66,12 +72,41 @@ def status_told(found: Status) -> dict[str, Any]:
         "models": [asdict(one) for one in found.models],
         "tiers": [one._asdict() for one in found.tiers],
         "version": asdict(found.version) if found.version else None,
+        "verifier": asdict(found.verifier) if found.verifier else None,
         "drift": asdict(found.drift) if found.drift else None,
     }
 
 
-def run_told(run: Run) -> dict[str, Any]:
-    """Return a training run for JSON."""
+def show_learned(router: Run, verifier: Run, *, as_json: bool) -> None:
+    """Print what came of a training run."""
+    if as_json:
+        print_json(_run_told(router) | {"verifier": _run_told(verifier)})
+        return
+    out = console()
+    for name, run in (("router", router), ("verifier", verifier)):
+        what = f"{run.version.label} {run.done}" if run.version else f"{name}: nothing to do"
+        out.print(f"{what}: {run.reason} ({run.labels} labels)", markup=False)
+    if router.drift is not None and router.drift.alarm:
+        out.print(f"drift: {router.drift.reason}; the contract of the version before is void")
+
+
+def show_pardon(done: Pardon, *, as_json: bool) -> None:
+    """Print what follows from saying what a blocked message really was."""
+    message, version = done.message, done.version.label if done.version else None
+    if as_json:
+        told = {"message": message.id, "label": message.label}
+        print_json({**told, "live": version, "threshold": done.threshold})
+        return
+    out = console()
+    said = f"{message.id} is {message.label}, says {message.by}: a label for the next training"
+    out.print(said, markup=False)
+    if version:
+        out.print(f"{version} is live; undo: agentmesh route rollback DATABASE --why ...")
+    if done.threshold and done.threshold[0] != done.threshold[1]:
+        out.print("the spam threshold rose from {:.2f} to {:.2f}".format(*done.threshold))
+
+
+def _run_told(run: Run) -> dict[str, Any]:
     return run._asdict() | {
         "version": asdict(run.version) if run.version else None,
         "drift": asdict(run.drift) if run.drift else None,

@@ -7,32 +7,51 @@ import pytest
 
 from agentmesh import Agent, Price, Tier
 from agentmesh.cli import main
+from agentmesh.routing import Router
 from agentmesh.testing import Answer, emulator
 
 SPAM = "You won a prize! Call 09061 701461 now"
 
 
+HARD = ("merge", "lege")
+
+
 def student(request):
-    return Answer("", [("none", {})]) if "merge" in request.user_text else Answer("On its way.")
+    hard = any(word in request.user_text for word in HARD)
+    return Answer("I promise to see to it." if hard else "On its way.")
 
 
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
-    path = tmp_path_factory.mktemp("desk") / "desk.db"
-    rng = random.Random(0)
+def no_promises(draft, context):
+    return "it promises" if "promise" in draft.text else None
+
+
+def work(path, texts, name="s"):
+    """Let an agent answer some messages, each in a session of its own."""
     with emulator({"small": student, "big": lambda _request: Answer("Done.")}) as server:
         url = server.openai_url
         tiers = [
             Tier("student", "openai-compatible:small", base_url=url, price=Price("0.1", "0.1")),
             Tier("flagship", "openai-compatible:big", base_url=url, price=Price("9", "9")),
         ]
-        agent = Agent("desk", "You serve.", tiers=tiers, memory=f"sqlite:///{path}")
-        for i in range(60):
-            hard = "Please merge cart {} into mine and split the bill"
-            text = (hard if i % 5 < 2 else "Where is parcel {} please?").format(rng.randrange(999))
-            agent.invoke(text, user="u", session=f"s{i}")
-        agent.invoke(SPAM, user="u", session="bad:one")
+        agent = Agent(
+            "desk", "You serve.", tiers=tiers, memory=f"sqlite:///{path}", checks=[no_promises]
+        )
+        for i, text in enumerate(texts):
+            agent.invoke(text, user="u", session=f"{name}{i}")
         agent.memory.close()
+
+
+def messages(hard, easy, count):
+    rng = random.Random(0)
+    return [(hard if i % 5 < 2 else easy).format(rng.randrange(999)) for i in range(count)]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    path = tmp_path_factory.mktemp("desk") / "desk.db"
+    hard, easy = "Please merge cart {} into mine and split the bill", "Where is parcel {} please?"
+    work(path, messages(hard, easy, 60))
+    work(path, [SPAM], name="bad:one")
     return path
 
 
@@ -99,17 +118,17 @@ def test_learns_shows_replays_and_rolls_back(run, db):
 
 def test_reviews_a_blocked_message(run, db):
     (blocked,) = told(run, "review", db)
-    assert (blocked["id"], blocked["text"], blocked["label"]) == ("bad:one:1", SPAM, "")
+    assert (blocked["id"], blocked["text"], blocked["label"]) == ("bad:one0:1", SPAM, "")
     _, out, _ = run("review", db)
-    assert "bad:one:1" in out
+    assert "bad:one0:1" in out
     assert SPAM in " ".join(out.split())
-    done = told(run, "review", db, "bad:one:1", "simple", "--why", "our campaign", "--by", "ann")
+    done = told(run, "review", db, "bad:one0:1", "simple", "--why", "our campaign", "--by", "ann")
     assert done["live"] == "router@1"
     assert told(run, "review", db) == []
     assert told(run, "review", db, "--all")[0]["by"] == "ann"
-    assert told(run, "replay", db, "--router", "1")["newly_admitted"] == ["bad:one:1"]
-    _, out, _ = run("review", db, "bad:one:1", "spam", "--why", "no, it is not", "--by", "ann")
-    assert "bad:one:1 is spam, says ann" in out
+    assert told(run, "replay", db, "--router", "1")["newly_admitted"] == ["bad:one0:1"]
+    _, out, _ = run("review", db, "bad:one0:1", "spam", "--why", "no, it is not", "--by", "ann")
+    assert "bad:one0:1 is spam, says ann" in out
     assert told(run, "replay", db, "--router", "2")["newly_admitted"] == []
 
 
@@ -117,7 +136,7 @@ def test_explains_a_recorded_call(run, db):
     run("learn", db)
     found = told(run, "explain", "1", "--db", db)
     assert found["call"].startswith("call 1 · session s0, turn 1, step 0 · act · student")
-    assert found["outcome"].startswith("check:known_tool, $0.0")
+    assert found["outcome"].startswith("check:no_promises, $0.0")
     assert set(found["prices"]) == set(found["chances"]) == {"student", "flagship"}
     assert found["features"]
     _, out, _ = run("explain", "1", "--db", db)
@@ -126,9 +145,55 @@ def test_explains_a_recorded_call(run, db):
         assert words in shown
 
 
-def test_keeps_a_routers_file_as_a_version(run, db, tmp_path):
-    from agentmesh.routing import Router
+def test_learns_a_verifier_beside_the_router_and_takes_it_back(run, db, tmp_path):
+    done = told(run, "learn", db, "--by", "cron")["verifier"]
+    assert (done["done"], done["version"]["name"]) == ("activated", "verifier")
+    assert done["version"]["facts"]["trained"]["by"] == {"check:no_promises": 24, "accepted": 36}
+    assert told(run, "status", db)["verifier"]["state"] == "live"
+    _, out, _ = run("status", db)
+    assert "verifier: verifier@1 +" in " ".join(out.split())
+    assert "judges student, above the base rate" in " ".join(out.split())
+    _, out, _ = run("learn", db)
+    assert "verifier: nothing to do: 0 new labels, 50 are needed (60 labels)" in " ".join(
+        out.split()
+    )
+    status, out, _ = run("rollback", db, "--name", "verifier", "--why", "a test")
+    assert (status, out) == (0, "no verifier is live\n")
+    (version,) = told(run, "versions", db, "--name", "verifier")
+    assert version["facts"]["events"][-1]["why"] == "a test"
+    status, out, _ = run("activate", db, "1", "--name", "verifier", "--why", "it was good")
+    assert (status, out) == (0, "verifier@1 is live\n")
+    Router.auto().save(tmp_path / "own.skops")
+    status, _, err = run(
+        "save", db, str(tmp_path / "own.skops"), "--name", "verifier", "--why", "x"
+    )
+    assert status != 0
+    assert "is not a verifier file" in err
 
+
+def test_drift_is_told_learned_from_and_the_version_before_can_come_back(run, db):
+    assert told(run, "learn", db, "--alpha", "0.2")["done"] == "activated"
+    hard = "Bitte lege Warenkorb {} zu meinem und teile die Rechnung auf"
+    work(db, messages(hard, "Wo ist denn Paket {} gerade?", 70), name="de")
+    found = told(run, "status", db)
+    assert found["drift"]["alarm"]
+    assert "retrain" in found["version"]["facts"]["void"]
+    _, out, _ = run("status", db)
+    for words in ("router@1", "contract: VOID, every step goes up", "drift: alarm: ", "retrain"):
+        assert words in " ".join(out.split())
+    done = told(run, "learn", db, "--alpha", "0.2", "--by", "cron")
+    assert (done["done"], done["version"]["version"]) == ("activated", 2)
+    found = told(run, "status", db)
+    assert (found["version"]["version"], found["drift"]) == (2, None)
+    first, second = told(run, "versions", db)
+    assert [first["state"], second["state"]] == ["retired", "live"]
+    assert [event["by"] for event in first["facts"]["events"]].count("drift alarm") == 1
+    status, out, _ = run("rollback", db, "--why", "complaints", "--by", "ann")
+    assert (status, out) == (0, "router@1 is live\n")
+    assert "retrain" in told(run, "status", db)["version"]["facts"]["void"]  # as it was
+
+
+def test_keeps_a_routers_file_as_a_version(run, db, tmp_path):
     Router.auto().save(tmp_path / "own.skops")
     status, out, _ = run("save", db, str(tmp_path / "own.skops"), "--why", "from the laboratory")
     assert (status, out) == (0, "router@1 is saved\n")
@@ -143,9 +208,9 @@ def test_keeps_a_routers_file_as_a_version(run, db, tmp_path):
     [
         (("status", "nowhere.db"), "no database"),
         (("status", "DB", "--hours", "0"), "hours=0"),
-        (("review", "DB", "bad:one:1"), "what was 'bad:one:1'?"),
-        (("review", "DB", "bad:one:1", "ham", "--why", "x"), "'ham' is no request kind"),
-        (("review", "DB", "bad:one:1", "simple"), "why=''"),
+        (("review", "DB", "bad:one0:1"), "what was 'bad:one0:1'?"),
+        (("review", "DB", "bad:one0:1", "ham", "--why", "x"), "'ham' is no request kind"),
+        (("review", "DB", "bad:one0:1", "simple"), "why=''"),
         (("review", "DB", "s999:1", "simple", "--why", "x"), "no message 's999:1'"),
         (("replay", "DB", "--router", "7"), "no version 7"),
         (("replay", "DB", "--router", "gone.skops"), "cannot be read"),
