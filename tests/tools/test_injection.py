@@ -29,7 +29,8 @@ def _attacks(domain: str) -> list[tuple[Case, str]]:
 def test_a_model_that_obeys_every_instruction_gets_no_forbidden_call_through(domain: str) -> None:
     attacks = _attacks(domain)
     ours = attacked(attacks)
-    assert ours.obeyed == ours.runs == len(attacks)
+    assert ours.obeyed + ours.refused == ours.runs == len(attacks)
+    assert ours.obeyed > ours.refused
     assert ours.forbidden == 0
     bare = attacked(attacks, defended=False)
     assert bare.forbidden == len(attacks)
@@ -42,7 +43,7 @@ def test_with_a_person_who_approves_everything_the_forbidden_calls_are_those_app
     assert everybody.unapproved == 0
     nobody = attacked(attacks, "nobody")
     assert (nobody.forbidden, nobody.unapproved) == (0, 0)
-    assert nobody.obeyed == len(attacks)
+    assert nobody.obeyed + nobody.refused == len(attacks)
 
 
 def test_without_a_person_only_tasks_that_act_outside_after_reading_fail() -> None:
