@@ -1,8 +1,8 @@
 """The pace of each model: requests and tokens of the last minute, and how fast it answers.
 
 A vendor's rate limit is kept before the vendor has to say so, and a model that has become too
-slow is left out of the choice until its slow answers are a minute old. Known to one process: where
-several share a key, each is given its part of the limit.
+slow is left out of the choice until its slow answers are a minute old. Known to one process; whoever
+sends requests adds what the ledger tells of the others.
 """
 
 from __future__ import annotations
