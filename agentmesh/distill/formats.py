@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from agentmesh.distill.limits import out_of
 from agentmesh.distill.terms import Ruling
 from agentmesh.distill.traces import Message, plain, read_rows
 from agentmesh.errors import ConfigError, InputError
@@ -261,9 +262,10 @@ def export(
         path.with_name(path.name + ".manifest.json").write_text(text + "\n", encoding="utf-8")
         os.replace(part, path)
     except OSError as error:
-        raise ConfigError(
+        wrong = ConfigError(
             f"{str(path)!r} cannot be written: {error.strerror}", hint="does its folder exist?"
-        ) from error
+        )
+        raise out_of(error) or wrong from error
     finally:
         part.unlink(missing_ok=True)
     return manifest

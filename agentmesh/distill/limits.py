@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from agentmesh.errors import AgentmeshError, ConfigError
 
-_MEMORY = ("out of memory", "allocate memory")  # as CUDA, and as torch on a processor says it
+# As CUDA, torch on a processor, the loader of shared objects, and the start of a thread say it.
+_MEMORY = ("out of memory", "allocate memory", "failed to map segment", "can't start new thread")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
