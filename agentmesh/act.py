@@ -23,6 +23,7 @@ from agentmesh.routing import (
     Step,
     StepLimits,
     TierFacts,
+    ToolFacts,
     run_checks,
 )
 from agentmesh.routing.drafts import Ask, drafted, past_calls, shown_text
@@ -30,6 +31,7 @@ from agentmesh.seats import Seats
 from agentmesh.standing import Standings
 from agentmesh.state import State, failures_of, with_failure
 from agentmesh.tiers import Tier
+from agentmesh.toolview import ToolView
 
 KEPT_CHARS = 8_000
 """Of a refused draft's text, and of each of its calls, that the ledger keeps."""
@@ -150,7 +152,7 @@ class Act:
         state, turn = outcome.job.state, outcome.job.turn
         said = [b for r in turn.records if r.kind in ("assistant", "tool") for b in r.entry.blocks]
         return CheckContext(
-            tools=self._parts.tool_facts,
+            tools={**self._removed(turn), **self._parts.toolset.facts},
             seen=shown_text(turn.epoch.segments, turn.view.shown, outcome.job.tail),
             tier=state["tier"],
             step=step_of(state, turn, self._parts),
@@ -159,6 +161,12 @@ class Act:
             ask=self._asker(outcome.job),
             again=lambda: self._sample(outcome),
         )
+
+    def _removed(self, turn: Turn) -> dict[str, ToolFacts]:
+        """Return what the prompt defines and is no more: a call of it is answered, not refused."""
+        declared = ToolView.of(turn.epoch.tools, turn.view.shown).declared
+        gone = declared - self._parts.catalogue.by_name.keys()
+        return {name: ToolFacts({}, "none", strict=False) for name in gone}
 
     def _asker(self, job: Job) -> Ask:
         """Return what lets a check ask a model about the step at hand."""

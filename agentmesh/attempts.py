@@ -137,10 +137,13 @@ class Attempts:
         return merge_configs(config, {"callbacks": [_FirstToken(begun)]})
 
     def _model(self, tier: Tier, prompt: Prompt) -> Runnable[Any, Any]:
-        key = (tier.name, tier.model_name, prompt.tools, prompt.marks.segments.get("tools"))
+        mark = prompt.marks.segments.get("tools")
+        withheld = self._parts.toolset.withheld(self._parts.name, tier.name) if tier.ours else ()
+        key = (tier.name, tier.model_name, prompt.tools, mark, withheld)
         if key not in self._bound:
             tools = to_tools(prompt, marks=tier.ours)
-            self._bound[key] = tier.chat.bind_tools(tools) if tools else tier.chat
+            bound = tier.chat.bind_tools(tools) if tools else tier.chat
+            self._bound[key] = bound.bind(withheld=withheld) if withheld else bound
         return self._bound[key]
 
 

@@ -39,6 +39,7 @@ from agentmesh.tools import (
     run_once,
     to_message,
 )
+from agentmesh.tools.removed import removed
 
 if TYPE_CHECKING:
     from agentmesh.act import Act
@@ -53,7 +54,7 @@ class TurnJournal:
     def __init__(self, turn: Turn, parts: Parts, step: int) -> None:
         self._turn = turn
         self._step = step
-        self._effects = parts.catalogue.declarations
+        self._effects = parts.toolset.stated
         self._lock = threading.Lock()
         self._calls: dict[str, tuple[str, str]] = {}
         self._later: dict[str, Result] = {}
@@ -84,7 +85,7 @@ class TurnJournal:
                 return self._known[key]
             if key in self._begun:
                 return "unknown"
-            if self._effects[tool].side_effect != "none":
+            if self._effects(tool).side_effect != "none":
                 self._turn.add("intent", [], self._step, key=key, tool=tool, args=args)
                 self._turn.flush()
             self._begun.add(key)
@@ -94,7 +95,7 @@ class TurnJournal:
         """Write how a call ended, as the entry that the model will read."""
         with self._lock:
             self._known[key] = result
-            if self._effects[self._calls[key][1]].side_effect != "none":
+            if self._effects(self._calls[key][1]).side_effect != "none":
                 self._write(key, result)
                 self._turn.flush()
             else:
@@ -165,7 +166,7 @@ class TurnJournal:
         """Log the whole text of a result that was cut, under the handle that its reader was told."""
         name = self._calls[key][1]
         if result.whole:
-            keep(self._turn, self._step, key, name, result.whole, self._effects[name])
+            keep(self._turn, self._step, key, name, result.whole, self._effects(name))
 
     def reconcile(self, key: str) -> Result | None:
         """Return what a person said of an unknown call: nobody has been asked."""
@@ -330,7 +331,8 @@ class Hands:
         return self._done(state, turn, answered)
 
     def _shares(self, name: str) -> bool:
-        return self._parts.catalogue.declarations[name].transaction
+        known = name in self._parts.catalogue
+        return known and self._parts.toolset.stated(name).transaction
 
     def _shared(self, one: _Running, journal: TurnJournal) -> Result:
         """Run a call in the transaction that stores its result."""
@@ -349,7 +351,7 @@ class Hands:
 
         def running(request: ToolCallRequest) -> _Running:
             call = request.tool_call
-            tool = self._parts.catalogue.by_name[call["name"]]
+            tool = self._parts.catalogue.get(call["name"]) or removed(call["name"])
             return _Running(request, tool, keys[str(call["id"])], shown)
 
         return running
@@ -398,9 +400,9 @@ class Hands:
         context, seen = CallContext(**self._parts.as_context(state)), Counter[str]()
         keys: dict[str, CallContext] = {}
         for call in draft.tool_calls:
-            tool = self._parts.catalogue.by_name[call["name"]]
+            tool = self._parts.catalogue.get(call["name"]) or removed(call["name"])
             same = call["name"] + canonical.dumps(call["args"])
-            look = self._look(context, self._parts.catalogue.declarations[call["name"]].sees)
+            look = self._look(context, self._parts.toolset.stated(call["name"]).sees)
             bound = keyed(tool, call["args"], replace(context, look=look), nth=seen[same])
             seen[same] += 1
             journal.name(bound.idempotency_key, str(call["id"]), call["name"])

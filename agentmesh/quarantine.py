@@ -41,17 +41,12 @@ class Quarantine:
 
     def __init__(self, parts: Parts, act: Act) -> None:
         self._act = act
+        self._parts = parts
         self._tier = parts.tier(parts.reader) if parts.reader else parts.tiers[0]
-        self._schemas = {
-            name: stated.quarantine
-            for name, stated in parts.catalogue.declarations.items()
-            if stated.quarantine is not None
-        }
-        self._checks = {name: validator(bounded(s)) for name, s in self._schemas.items()}
 
     def holds(self, name: str) -> bool:
         """Whether a tool's results go through here."""
-        return name in self._schemas
+        return self._parts.toolset.stated(name).quarantine is not None
 
     def read(self, state: State, turn: Turn, name: str, key: str, result: Result) -> Result:
         """Return a result in which only checked fields are left of what the tool returned."""
@@ -59,12 +54,12 @@ class Quarantine:
             ours = "<untrusted" not in result.text
             told = result.text if ours else f"Error: {name!r} failed; its words are held back"
             return replace(result, text=told, whole="", raw=None)
-        schema = canonical.dumps(bounded(self._schemas[name]))
-        core = Segment("core", INSTRUCTION.format(schema=schema))
+        form = bounded(self._parts.toolset.stated(name).quarantine or {})
+        core = Segment("core", INSTRUCTION.format(schema=canonical.dumps(form)))
         reading: State = {**state, "decision": {"stage": PURPOSE, "reason": f"reads {name}"}}
         prompt = Prompt((), (core,), (), result.text, Marks(), PURPOSE)
         said = self._act.classify(reading, turn, self._tier, prompt, purpose=PURPOSE)
-        fields, wrong = self._fields(name, said)
+        fields, wrong = _fields(form, said)
         if wrong:
             text = (
                 f"Error: what {name!r} returned could not be read as its fields; go on without it"
@@ -73,17 +68,18 @@ class Quarantine:
         mark = canonical.sha(key + PURPOSE)[:12]
         return Result(delimit(canonical.dumps(fields), tool=name, mark=mark), final=result.final)
 
-    def _fields(self, name: str, said: str) -> tuple[dict[str, Any], bool]:
-        """Return the fields of a reader's answer, and whether it is none."""
-        begin, end = said.find("{"), said.rfind("}")
-        try:
-            fields = json.loads(said[begin : end + 1])
-        except ValueError:
-            return {}, True
-        if not isinstance(fields, dict) or self._checks[name](fields) is not None:
-            return {}, True
-        cleaned: dict[str, Any] = _plain(fields)
-        return cleaned, False
+
+def _fields(form: Mapping[str, Any], said: str) -> tuple[dict[str, Any], bool]:
+    """Return the fields of a reader's answer, and whether it is none."""
+    begin, end = said.find("{"), said.rfind("}")
+    try:
+        fields = json.loads(said[begin : end + 1])
+    except ValueError:
+        return {}, True
+    if not isinstance(fields, dict) or validator(form)(fields) is not None:
+        return {}, True
+    cleaned: dict[str, Any] = _plain(fields)
+    return cleaned, False
 
 
 def bounded(schema: Mapping[str, Any]) -> dict[str, Any]:
