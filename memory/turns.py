@@ -189,9 +189,11 @@ class Turn:
         A prompt without any tool takes none in its middle: they wait for the next epoch.
         """
         listed = self.epoch.tools
-        change = ToolView.of(listed, self.view.shown).towards(core.tools)
+        view = ToolView.of(listed, self.view.shown)
+        change = view.towards(core.tools)
         if listed and any(change):
-            _warn_of_drift(self.epoch, core)
+            if any(spec.name in view.offered for spec in change.added):
+                _warn_of_drift(self.epoch, core)
             self.add(KIND, [change.block()])
 
     def _warm(self) -> bool:

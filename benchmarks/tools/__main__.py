@@ -1,6 +1,7 @@
 """Print the tools' measures: what they cost, and what gets past them.
 
-    python -m benchmarks.tools [overhead] [escapes] [injection] [kills] [coding] [--json]
+    python -m benchmarks.tools [overhead] [escapes] [injection] [kills] [coding] [changing]
+        [--json]
 
 All parts without a name, in some minutes; `coding` needs recorded steps, by --data. Each row has
 its target and whether it is reached; how far the run is stands on stderr.
@@ -18,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.tools import coding, escapes, injection, kills, overhead
+from benchmarks.tools import changing, coding, escapes, injection, kills, overhead
 from benchmarks.tools.figure import Figure, tell
 
 
@@ -64,12 +65,18 @@ def _coding(given: argparse.Namespace) -> Part:
     return Part(list(coding.figures(found)), coding.lines(found), found)
 
 
+def _changing(given: argparse.Namespace) -> Part:
+    found = changing.measure()
+    return Part(list(changing.figures(found)), changing.lines(found), found)
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], Part]] = {
     "overhead": _overhead,
     "escapes": _escapes,
     "injection": _injection,
     "kills": _kills,
     "coding": _coding,
+    "changing": _changing,
 }
 
 

@@ -10,6 +10,7 @@ the other list, as a client does that sends the tools it has.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from agentmesh.canonical import dumps
@@ -19,6 +20,7 @@ from agentmesh.memory.render import marks_text
 from agentmesh.prompt import ToolSpec
 from agentmesh.providers import connect, to_messages, to_tools
 from agentmesh.testing import Answer, Request, emulator
+from benchmarks.tools.figure import Figure
 
 MODELS = ("anthropic:claude-opus-5-5", "openai:gpt-6.1-sol", "openai:gpt-5.1")
 TURNS, CHANGE = 16, 9
@@ -28,9 +30,10 @@ PAUSE_S = 20.0
 
 
 def _tool(number: int) -> ToolSpec:
-    what = f"Look up step {number} of a return: its state, its dates, and who has the parcel. "
+    name = "abcdefghijklm"[number]
+    what = f"Look up step {name} of a return: its state, its dates, and who has the parcel. "
     schema = {"type": "object", "properties": {"order": {"type": "string", "description": what}}}
-    return ToolSpec(f"step_{number:02}", what * 3, dumps(schema))
+    return ToolSpec(f"step_{name}", what * 3, dumps(schema))
 
 
 BEFORE = tuple(_tool(number) for number in range(12))
@@ -108,17 +111,23 @@ def _turn(memory: Memory, chat: Any, model: str, number: int, core: Core, *, ane
     turn.finish()
 
 
+def figures(found: list[dict[str, Any]]) -> Iterator[Figure]:
+    """Return what the message costs that tells of the change, over one that sends another list."""
+    for one in found:
+        ratio = one["appended"]["change_micro"] / one["anew"]["change_micro"]
+        name = f"tools changed in mid-session over a list anew: {one['model']}"
+        yield Figure("changing", name, ratio)
+
+
 def lines(found: list[dict[str, Any]]) -> list[str]:
-    """Return the rows of the table."""
+    """Return the figures as a table."""
     rows = [
-        f"{'a tool gained, a tool lost in mid-session':42}{'read':>9}{'unread':>9}{'$ then':>10}{'$ all':>10}"
+        f"{'the message with the change':38}{'read':>8}{'unread':>8}{'$ then':>10}{'$ all':>10}"
     ]
     for one in found:
-        for way in ("appended", "anew"):
+        for way, said in (("appended", "appended"), ("anew", "list anew")):
             bill = one[way]
             usd = f"{bill['change_micro'] / 1e6:10.5f}{bill['session_micro'] / 1e6:10.5f}"
-            label = f"  {one['model']}, {'appended' if way == 'appended' else 'list anew'}"
-            rows.append(f"{label:42}{bill['read_at_change']:9}{bill['unread_at_change']:9}{usd}")
-        saved = 1 - one["appended"]["change_micro"] / one["anew"]["change_micro"]
-        rows.append(f"    saved on that message: {saved:.0%}")
+            read = f"{bill['read_at_change']:8}{bill['unread_at_change']:8}"
+            rows.append(f"{one['model']}, {said}".ljust(38) + read + usd)
     return rows
