@@ -132,8 +132,14 @@ class Standings:
         if guard is None:
             return outcome
         length, new, facts, outlook = expected.asked
-        alone = alone_usd(length, new, facts, replace(outlook, output_tokens=float(output)))
-        guard.record((standing.lost + cost) / 1e6, alone + standing.lost_on_top / 1e6)
+        exact = replace(outlook, output_tokens=float(output))
+        alone = alone_usd(length, new, facts, exact, had=guard.had)
+        on_top = job.tier.name == self._parts.tiers[-1].name
+        guard.record(
+            (standing.lost + cost) / 1e6,
+            alone + standing.lost_on_top / 1e6,
+            had=length if on_top else facts[-1].warm,
+        )
         standing.tokens, standing.at = length, self._parts.memory.clock()
         standing.lost = standing.lost_on_top = 0
         sums = {
@@ -141,6 +147,7 @@ class Standings:
             "alone": round(guard.alone * 1e6),
             "stake": round(guard.stake_usd * 1e6),
             "tokens": length,
+            "had": guard.had,
         }
         decision = {**job.state["decision"], KEY: sums}
         return outcome._replace(job=replace(job, state={**job.state, "decision": decision}))
@@ -187,13 +194,13 @@ class Standings:
             .limit(1)
         ).first()
         sums: dict[str, Any] = canonical.loads(last.decision)[KEY] if last else {}
-        if last is None or not isinstance(sums["alone"], int):
+        if last is None or "had" not in sums:
             return Standing(Guard(limit=limit), failed, session)
         money = {
             name: sums[key] / 1e6
             for name, key in (("paid", "paid"), ("alone", "alone"), ("stake_usd", "stake"))
         }
-        guard = Guard(limit=limit, **money)
+        guard = Guard(limit=limit, had=sums["had"], **money)
         return Standing(guard, failed, session, sums["tokens"], last.started_at)
 
 

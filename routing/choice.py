@@ -119,7 +119,8 @@ def may_lose(
         return True
     draft = lost + step_usd(tier, prompt_tokens, outlook) + outlook.check_usd
     again = step_usd(top, prompt_tokens, outlook)
-    return guard.admits(draft, again, alone_usd(prompt_tokens, new_tokens, tiers, outlook))
+    alone = alone_usd(prompt_tokens, new_tokens, tiers, outlook, had=guard.had)
+    return guard.admits(draft, again, alone)
 
 
 def alone_usd(
@@ -127,13 +128,17 @@ def alone_usd(
     new_tokens: int,
     tiers: Sequence[TierFacts],
     outlook: Outlook | None = None,
+    *,
+    had: int = 0,
 ) -> float:
     """Return the dollars that this step costs a session whose every step the top tier makes.
 
-    It has cached all but the newest tokens, and what it has cached in truth.
+    It has cached all but the newest tokens, and what it has cached in truth. What it `had` cached
+    in truth after the step before, and has no more, it is taken to have lost in any case.
     """
     top = _ranked(tiers)[-1]
-    read = min(prompt_tokens, max(prompt_tokens - new_tokens, top.warm))
+    gone = max(0, had - top.warm)
+    read = min(prompt_tokens, max(prompt_tokens - new_tokens - gone, top.warm))
     return _usd(top, read, prompt_tokens - read, outlook or Outlook())
 
 

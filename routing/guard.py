@@ -21,11 +21,12 @@ class Guard:
     outgrown it, and 0 makes the share strict from the first step on.
 
     **What can still exceed it**, by no more than the difference: a lost draft that was longer than
-    foreseen; the top tier's cache lost between two steps by a pause that it would have outlived
-    had it been in use, or its price risen meanwhile (a cliff); several drafts of a tier in place
-    of one where a user's escalations are used up; checks that ask a model, whose cost is counted
-    when it has been paid. No draft below the top is admitted then until the session is within
-    its bound again. Where the top tier cannot be asked, or a price is unknown, nothing is held.
+    foreseen; a price that rises with the prompt's length (a cliff) before the top tier has caught
+    up; several drafts of a tier in place of one where a user's escalations are used up; checks
+    that ask a model, whose cost is counted when it has been paid. No draft below the top is
+    admitted then until the session is within its bound again. What the top tier `had` cached and
+    lost in a pause counts as lost to the top tier alone as well, though use might have kept it
+    warm. Where the top tier cannot be asked, or a price is unknown, nothing is held.
 
     **What no guard can promise** is the same of a lower tier, the best single one for some
     sessions. Whether it would have done a step that another one did is unknown. A session that
@@ -35,7 +36,8 @@ class Guard:
     Example:
         guard = Guard(stake_usd=stake_usd(tokens, new, tiers, limit=0.02))
         choice = choose(tokens, tiers, success, outlook, guard, new_tokens=new)
-        guard.record(paid_usd, alone_usd(tokens, new, tiers))
+        alone = alone_usd(tokens, new, tiers, had=guard.had)
+        guard.record(paid_usd, alone, had=tokens_that_the_top_tier_has_cached_now)
     """
 
     def __init__(
@@ -45,19 +47,22 @@ class Guard:
         stake_usd: float = 0.0,
         paid: float = 0.0,
         alone: float = 0.0,
+        had: int = 0,
     ) -> None:
         if not all(value >= 0 for value in (limit, stake_usd, paid, alone)):
             given = f"limit={limit!r}, stake_usd={stake_usd!r}, paid={paid!r}, alone={alone!r}"
             raise ConfigError(given, hint="give a share, and dollars, 0 or more")
         self.limit, self.stake_usd = limit, stake_usd
-        self.paid, self.alone = paid, alone
+        self.paid, self.alone, self.had = paid, alone, had
 
-    def record(self, paid: float, alone: float) -> None:
-        """Count what a step cost, and what it would have cost the top tier alone."""
+    def record(self, paid: float, alone: float, *, had: int = 0) -> None:
+        """Count what a step cost, and what it would have cost the top tier alone.
+
+        `had` are the tokens that the top tier has cached in truth after the step.
+        """
         if not (paid >= 0 and alone >= 0):
             raise ConfigError(f"paid={paid!r}, alone={alone!r}", hint="give dollars, 0 or more")
-        self.paid += paid
-        self.alone += alone
+        self.paid, self.alone, self.had = self.paid + paid, self.alone + alone, had
 
     def bound(self, step: float = 0.0) -> float:
         """Return the dollars that the session may have cost once the top alone had paid `step`."""

@@ -264,7 +264,9 @@ class Routed:
         if model == self._pair.small:
             streak.saw(passed=passed)
         exact = replace(self._outlook(asked, streak), output_tokens=float(asked.output))
-        guard.record(paid, alone_usd(asked.length, asked.new, facts, exact))
+        alone = alone_usd(asked.length, asked.new, facts, exact, had=guard.had)
+        used = model != self._pair.small or not passed
+        guard.record(paid, alone, had=asked.length if used else facts[-1].warm)
 
     def _outlook(self, asked: Asked, streak: Streak) -> Outlook:
         return Outlook(

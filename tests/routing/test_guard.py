@@ -30,16 +30,19 @@ CHANCE = st.floats(0, 1, allow_nan=False)
 
 
 class Done(NamedTuple):
-    """One step: how many tokens it adds, what the router believes, what would happen."""
+    """One step: the tokens it adds, what is believed, what would happen; a pause ends caches."""
 
     new: int
     believed: float
     passes: bool
     steps: float
+    pause: bool
 
 
 STEPS = st.lists(
-    st.builds(Done, st.integers(0, 20_000), CHANCE, st.booleans(), st.floats(1, 200)),
+    st.builds(
+        Done, st.integers(0, 20_000), CHANCE, st.booleans(), st.floats(1, 200), st.booleans()
+    ),
     min_size=1,
     max_size=25,
 )
@@ -88,8 +91,10 @@ def test_no_session_passes_the_bound_whatever_is_believed_and_whatever_happens(
             rank += 1
             while not may_lose(facts[rank], length, step.new, facts, guard, outlook, **lost):
                 rank += 1
-        own = alone_usd(length, step.new, facts, outlook)
-        guard.record(spent, own)
+        own = alone_usd(length, step.new, facts, outlook, had=guard.had)
+        guard.record(spent, own, had=warm[-1])
+        if step.pause:
+            warm = [min(tokens, shared) for tokens in warm]
         paid, alone = paid + spent, alone + own
         allowed = alone + max(limit * alone, guard.stake_usd)
         assert paid <= allowed or math.isclose(paid, allowed, rel_tol=1e-9, abs_tol=1e-12)
