@@ -1,4 +1,8 @@
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -106,8 +110,15 @@ def tiny():
     pytest.importorskip("trl")
     pytest.importorskip("peft")
     import torch
+
+    torch.set_num_threads(1)  # workers share the cores
+    return tiny_tokenizer(), tiny_model
+
+
+def tiny_tokenizer():
+    """A tokenizer of single characters."""
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     words = ["<end>", "<unk>", *map(chr, range(32, 127))]
     inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
@@ -116,16 +127,107 @@ def tiny():
         tokenizer_object=inner, eos_token="<end>", pad_token="<end>", unk_token="<unk>"
     )
     tokenizer.chat_template = TEMPLATE
+    return tokenizer
 
-    def model():
-        torch.manual_seed(0)
-        shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-        heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
-        return LlamaForCausalLM(
-            LlamaConfig(vocab_size=len(words), eos_token_id=0, **shape, **heads)
-        )
 
-    return tokenizer, model
+def tiny_model(words=97, hidden=32):
+    """A model of two layers with random weights."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": hidden, "intermediate_size": 64, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=words, eos_token_id=0, **shape, **heads))
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("method", finetune.METHODS)
+def test_the_safe_settings_are_in_effect_where_the_model_trains(method, tiny, tmp_path):
+    tokenizer, model = tiny
+    examples = [example(n) for n in range(7)]
+    rows = tokenise(examples, tokenizer, Recipe())
+    base = model()
+    base.gradient_checkpointing_enable()  # as some models come
+    if method == "prefix":
+        base.gradient_checkpointing_disable()
+    trainer = finetune._trainer(
+        base, tokenizer, rows, Recipe(method, batch=3), tmp_path / "out", None, "float32"
+    )
+    assert trainer.args.max_length == rows.longest
+    assert trainer.args.gradient_checkpointing is (method != "prefix")
+    seen = []
+    for batch in trainer.get_train_dataloader():
+        for ids, labels, mask in zip(
+            batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True
+        ):
+            seen.append(ids[mask.bool()].tolist())
+            said = tokenizer.decode(labels[labels != IGNORED])
+            assert said.replace(" ", "") == "Good.<end>"
+    assert sorted(seen) == sorted(rows.ids)  # every row, and whole
+    trainer.train()
+    assert trainer.model.is_gradient_checkpointing is (method != "prefix")
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_prefix_is_trained_on_a_model_that_came_with_checkpointing(tiny, tmp_path):
+    tokenizer, model = tiny
+    base = model()
+    base.gradient_checkpointing_enable()
+    recipe = Recipe("prefix", epochs=1)
+    made = finetune.train(base, tokenizer, [example()], tmp_path / "out", recipe=recipe, terms=OWN)
+    assert made.losses
+
+
+@pytest.mark.filterwarnings("default")
+def test_rows_longer_than_the_model_reads_are_refused(tiny, tmp_path):
+    tokenizer, model = tiny
+    base = model()
+    base.config.max_position_embeddings = 50
+    with pytest.raises(ConfigError, match="the model has 50 positions"):
+        finetune.train(base, tokenizer, [example()], tmp_path / "out", terms=OWN)
+    assert list(tmp_path.iterdir()) == []
+
+
+LIMITED = """
+import resource, sys, warnings
+warnings.simplefilter("ignore")
+import torch
+from pathlib import Path
+from tests_finetune import OWN, example, tiny_model, tiny_tokenizer
+from agentmesh.distill import finetune
+from agentmesh.errors import ConfigError
+limit, value, out = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+wide = {"words": 40_000, "hidden": 512} if limit == "RLIMIT_AS" else {}
+tokenizer, model = tiny_tokenizer(), tiny_model(**wide)
+def limited(step, steps, loss):
+    more = value
+    if limit == "RLIMIT_AS":
+        with open("/proc/self/statm") as pages:
+            more += int(pages.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(getattr(resource, limit), (more, more))
+try:
+    finetune.train(model, tokenizer, [example(n) for n in range(8)], out,
+                   recipe=finetune.Recipe("full", epochs=2), terms=OWN, progress=limited)
+except ConfigError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of a process, as Linux has them")
+@pytest.mark.parametrize(
+    ("limit", "value", "said"),
+    [("RLIMIT_FSIZE", 1 << 12, "the disk is full"), ("RLIMIT_AS", 0, "ran out of memory")],
+)
+def test_a_training_without_room_leaves_nothing(tmp_path, limit, value, said):
+    pytest.importorskip("trl")
+    made = [sys.executable, "-c", LIMITED, limit, str(value), str(tmp_path / "out")]
+    module = tmp_path / "tests_finetune.py"
+    module.write_text(Path(__file__).read_text(encoding="utf-8"), encoding="utf-8")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(made, capture_output=True, text=True, env=env, check=False)
+    assert said in done.stdout, done.stderr
+    assert [p.name for p in tmp_path.glob("out*")] == []
 
 
 @pytest.mark.filterwarnings("default")
