@@ -11,6 +11,9 @@ from agentmesh.errors import ConfigError
 from agentmesh.routing.guard import Guard
 from agentmesh.routing.steps import TierFacts, TierPrices
 
+STAKED = 3
+"""So many drafts of each lower tier may a session lose at its start."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
@@ -152,13 +155,13 @@ def stake_usd(
 ) -> float:
     """Return what a session may lose at its start: see `Guard`.
 
-    One draft of each tier below the top, or a router that may lose nothing could never try one;
+    Three drafts of each tier below the top, or a router that may lose nothing could never try one;
     and `limit` of what the top tier alone is expected to cost for all of `outlook.steps`.
     """
     outlook = replace(outlook or Outlook(), sharers=1.0)
     order, growth = _ranked(tiers), int(_growth(outlook))
     middle = int(prompt_tokens + growth * outlook.steps / 2)
-    drafts = sum(step_usd(tier, prompt_tokens, outlook) for tier in order[:-1])
+    drafts = STAKED * sum(step_usd(tier, prompt_tokens, outlook) for tier in order[:-1])
     rest = (outlook.steps - 1) * alone_usd(middle, growth, order, outlook)
     return max(drafts, limit * (alone_usd(prompt_tokens, new_tokens, order, outlook) + rest))
 

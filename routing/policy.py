@@ -26,7 +26,7 @@ class Policy:
         guard: the share by which a session may cost more than the top tier alone would have,
             whatever is predicted (see `Guard`); None for no guard.
         stake_usd: dollars that a session may lose before the share has come to as much; None for
-            one draft of each lower tier, or the share of what is foreseen. 0 is strict: a session
+            three drafts of each lower tier, or the share of what is foreseen. 0 is strict: a session
             then begins on the top tier, unless the lower ones cost next to nothing.
         pin_after: drafts of a tier that fail before its kind of step goes above it, until the
             session's next epoch.

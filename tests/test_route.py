@@ -93,7 +93,7 @@ def test_a_session_that_costs_too_much_keeps_to_the_best_single_tier_after_a_res
     url = f"sqlite:///{tmp_path / 'mesh.db'}"
 
     def ask(n: int, guard: float | None) -> list[str]:
-        policy = Policy(pin_after=99, guard=guard)
+        policy = Policy(pin_after=99, guard=guard, stake_usd=0.0035)  # one draft
         agent = desk(server, policy, memory=url, checks=[refused_when(SMALL)])
         return [call.tier for call in agent.invoke(f"{n} please", session="s1").steps]
 
@@ -111,7 +111,8 @@ def test_a_session_that_costs_too_much_keeps_to_the_best_single_tier_after_a_res
 def test_no_session_costs_much_more_than_its_best_single_tier_whatever_the_router_believes(
     server: Emulator,
 ) -> None:
-    agent = desk(server, Policy(pin_after=99), checks=[refused_when(SMALL)])
+    policy = Policy(pin_after=99, stake_usd=0.0035)  # one draft
+    agent = desk(server, policy, checks=[refused_when(SMALL)])
     for n in range(12):
         agent.invoke(f"{n} please", session="s1")
     calls = agent.memory.ledger.calls(session="s1")
