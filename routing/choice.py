@@ -12,7 +12,7 @@ from agentmesh.routing.guard import Guard
 from agentmesh.routing.steps import TierFacts, TierPrices
 
 STAKED = 3
-"""So many drafts of each lower tier may a session lose at its start."""
+"""So many drafts of each lower tier may a short session lose at its start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,15 +155,17 @@ def stake_usd(
 ) -> float:
     """Return what a session may lose at its start: see `Guard`.
 
-    Three drafts of each tier below the top, or a router that may lose nothing could never try one;
-    and `limit` of what the top tier alone is expected to cost for all of `outlook.steps`.
+    That is `limit` of what the top tier alone is expected to cost for all of `outlook.steps`.
+    Where that does not buy one draft of each tier below the top, it is three of each: a router
+    that may lose nothing could never try one.
     """
     outlook = replace(outlook or Outlook(), sharers=1.0)
     order, growth = _ranked(tiers), int(_growth(outlook))
     middle = int(prompt_tokens + growth * outlook.steps / 2)
-    drafts = STAKED * sum(step_usd(tier, prompt_tokens, outlook) for tier in order[:-1])
+    drafts = sum(step_usd(tier, prompt_tokens, outlook) for tier in order[:-1])
     rest = (outlook.steps - 1) * alone_usd(middle, growth, order, outlook)
-    return max(drafts, limit * (alone_usd(prompt_tokens, new_tokens, order, outlook) + rest))
+    share = limit * (alone_usd(prompt_tokens, new_tokens, order, outlook) + rest)
+    return share if share >= drafts else STAKED * drafts
 
 
 class _Way(NamedTuple):
