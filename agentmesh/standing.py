@@ -30,6 +30,8 @@ KEY = "guard"
 """Under which a call's decision keeps the guard's sums, in micro-dollars."""
 
 _DAY_S = 86_400.0
+_LATELY = 256
+"""Calls among which an agent's latest sessions are looked for."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,17 @@ class Expected:
 
 @dataclass
 class Standing:
-    """One session's sums; `failed` counts an epoch's refused drafts by kind of step and tier."""
+    """One session's sums; `failed` counts an epoch's refused drafts by kind of step and tier.
+
+    `saved` are the dollars that the agent's other sessions cost less than its top tier alone.
+    """
 
     guard: Guard | None
     failed: Counter[tuple[str, str]]
     session: Session
     tokens: int = 0
     at: float = 0.0
+    saved: float = 0.0
     expected: Expected | None = None
     lost: int = 0
     lost_on_top: int = 0
@@ -69,7 +75,7 @@ class Standing:
         """Keep what is known of a step that begins; the first one of all sets the stake."""
         self.expected, guard = expected, self.guard
         if guard is not None and not guard.paid:
-            guard.stake_usd = stake_usd(*expected.asked, limit=guard.limit)
+            guard.stake_usd = stake_usd(*expected.asked, limit=guard.limit, saved=self.saved)
             guard.stake_usd = guard.stake_usd if stake is None else stake
 
     def may_lose(self, tier: TierFacts) -> bool:
@@ -195,13 +201,30 @@ class Standings:
         ).first()
         sums: dict[str, Any] = canonical.loads(last.decision)[KEY] if last else {}
         if last is None or "had" not in sums:
-            return Standing(Guard(limit=limit), failed, session)
+            saved = self._saved(connection)
+            return Standing(Guard(limit=limit), failed, session, saved=saved)
         money = {
             name: sums[key] / 1e6
             for name, key in (("paid", "paid"), ("alone", "alone"), ("stake_usd", "stake"))
         }
         guard = Guard(limit=limit, had=sums["had"], **money)
         return Standing(guard, failed, session, sums["tokens"], last.started_at)
+
+    def _saved(self, connection: Connection) -> float:
+        """Return the dollars that the agent's latest sessions have saved, below 0 if they lost."""
+        rows = connection.execute(
+            select(calls.c.session_id, calls.c.decision)
+            .where(
+                calls.c.tenant == self._parts.memory.tenant,
+                calls.c.agent == self._parts.name,
+                calls.c.decision.contains(f'"{KEY}":'),
+            )
+            .order_by(calls.c.id.desc())
+            .limit(_LATELY)
+        ).all()
+        newest = {row.session_id: canonical.loads(row.decision)[KEY] for row in reversed(rows)}
+        told = [sums for sums in newest.values() if "had" in sums]
+        return sum(float(sums["alone"] - sums["paid"]) for sums in told) / 1e6
 
 
 __all__ = ["KEY", "Expected", "Standing", "Standings"]

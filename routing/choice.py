@@ -11,7 +11,7 @@ from agentmesh.errors import ConfigError
 from agentmesh.routing.guard import Guard
 from agentmesh.routing.steps import TierFacts, TierPrices
 
-STAKED = 3
+STAKED = 5.0
 """So many drafts of each lower tier may a short session lose at its start."""
 
 
@@ -152,12 +152,14 @@ def stake_usd(
     outlook: Outlook | None = None,
     *,
     limit: float,
+    saved: float = 0.0,
 ) -> float:
     """Return what a session may lose at its start: see `Guard`.
 
     That is `limit` of what the top tier alone is expected to cost for all of `outlook.steps`.
-    Where that does not buy one draft of each tier below the top, it is three of each: a router
-    that may lose nothing could never try one.
+    Where that does not buy one draft of each tier below the top, it is five of each: a router
+    that may lose nothing could never try one. Or it is what an agent's other sessions have
+    `saved` beside the top tier alone, if that is more: lost, it leaves their sum no dearer.
     """
     outlook = replace(outlook or Outlook(), sharers=1.0)
     order, growth = _ranked(tiers), int(_growth(outlook))
@@ -165,7 +167,7 @@ def stake_usd(
     drafts = sum(step_usd(tier, prompt_tokens, outlook) for tier in order[:-1])
     rest = (outlook.steps - 1) * alone_usd(middle, growth, order, outlook)
     share = limit * (alone_usd(prompt_tokens, new_tokens, order, outlook) + rest)
-    return share if share >= drafts else STAKED * drafts
+    return max(share if share >= drafts else STAKED * drafts, saved)
 
 
 class _Way(NamedTuple):

@@ -17,8 +17,9 @@ class Guard:
     **The bound.** After every step, and so at the end of every session, for any predictions and
     any outcomes: `paid <= alone + max(limit * alone, stake_usd)`. The stake is what a session may
     lose before it has spent anything that a share could be taken of (`choice.stake_usd`): without
-    one no session could begin below the top tier. It counts no more once `limit * alone` has
-    outgrown it, and 0 makes the share strict from the first step on.
+    one no session could begin below the top tier. It may be what an agent's other sessions have
+    saved, so that all of them together are held to the bound. It counts no more once
+    `limit * alone` has outgrown it, and 0 makes the share strict from the first step on.
 
     **What can still exceed it**, by no more than the difference: a lost draft that was longer than
     foreseen; a price that rises with the prompt's length (a cliff) before the top tier has caught

@@ -26,8 +26,8 @@ class Policy:
         guard: the share by which a session may cost more than the top tier alone would have,
             whatever is predicted (see `Guard`); None for no guard.
         stake_usd: dollars that a session may lose before the share has come to as much; None for
-            the share of what is foreseen, or three drafts of each lower tier where that does not
-            buy one. 0 is strict: a session begins on the top tier, unless the lower ones cost
+            the share of what is foreseen, or five drafts of each lower tier where that does not
+            buy one, or what the agent's latest sessions have saved. 0 is strict: a session begins on the top tier, unless the lower ones cost
             next to nothing.
         pin_after: drafts of a tier that fail before its kind of step goes above it, until the
             session's next epoch.

@@ -123,6 +123,26 @@ def test_no_session_costs_much_more_than_its_best_single_tier_whatever_the_route
     assert paid - sum(large) <= 0.02 * sum(large) + max(call.cost or 0 for call in failed)
 
 
+def test_what_the_sessions_of_an_agent_have_saved_may_be_lost_by_the_next_one(
+    server: Emulator, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'mesh.db'}"
+    tiers = [tier(server, "small", "claude-haiku-5-5"), tier(server, "large", LARGE)]
+    agent = desk(server, tiers=tiers, memory=url)
+    for n in range(30):
+        agent.invoke(f"{n} please", session="s1")
+    told = agent.memory.ledger.calls(session="s1")[-1].decision["guard"]
+    saved = told["alone"] - told["paid"]
+
+    def stake(name: str, session: str) -> int:
+        other = Agent(name, CORE, router=Router(RULES), tiers=tiers, memory=url)
+        other.invoke("please", session=session)
+        return int(other.memory.ledger.calls(session=session)[-1].decision["guard"]["stake"])
+
+    assert stake("desk", "s2") == saved
+    assert stake("another desk", "s3") < saved
+
+
 def test_a_long_log_is_taken_over_by_a_brief_for_a_quarter_of_its_replay(
     server: Emulator, vendor: Vendor
 ) -> None:

@@ -253,7 +253,9 @@ class Routed:
         self._past.append(chances[small])
         outlook = self._outlook(asked, streak)
         if not guard.paid:
-            guard.stake_usd = stake_usd(asked.length, asked.new, facts, outlook, limit=guard.limit)
+            asks = asked.length, asked.new, facts, outlook
+            saved = sum(one.alone - one.paid for _, one in self._sessions.values())
+            guard.stake_usd = stake_usd(*asks, limit=guard.limit, saved=saved)
         return choose(asked.length, facts, chances, outlook, guard, new_tokens=asked.new).tier
 
     def told(

@@ -114,7 +114,7 @@ def test_without_a_stake_a_session_begins_on_the_top_tier_and_with_one_below_it(
     strict, staked = Guard(), Guard(stake_usd=stake)
     assert choose(*asked, outlook, strict, new_tokens=8_000).tier == "flagship"
     assert choose(*asked, outlook, staked, new_tokens=8_000).tier == "standard"
-    assert stake == pytest.approx(3 * (8_000 * 1.25e-6 + 300 * 5e-6))
+    assert stake == pytest.approx(5 * (8_000 * 1.25e-6 + 300 * 5e-6))
 
 
 def test_what_the_top_tier_has_missed_counts_as_spent():
