@@ -30,9 +30,10 @@ _OPEN_TURNS = 1_000
 
 @dataclass(slots=True)
 class _Run:
-    """A turn in which a version drafted: whether all of its drafts were good."""
+    """A turn in which a version was asked: whether it drafted, and all of its drafts were good."""
 
     version: int
+    drafted: bool = False
     good: bool = True
 
 
@@ -59,12 +60,12 @@ class Seats:
         served = message.response_metadata.get("student") if message is not None else None
         if job.tier.name not in self._seats or not served:
             return outcome
+        while len(self._runs) >= _OPEN_TURNS:
+            self._runs.pop(next(iter(self._runs)))
+        key = (job.turn.session, job.turn.number, job.tier.name)
+        run = self._runs.setdefault(key, _Run(served["version"]))
         if not served.get("abstained"):
-            while len(self._runs) >= _OPEN_TURNS:
-                self._runs.pop(next(iter(self._runs)))
-            key = (job.turn.session, job.turn.number, job.tier.name)
-            run = self._runs.setdefault(key, _Run(served["version"]))
-            run.good = run.good and failure is None
+            run.drafted, run.good = True, run.good and failure is None
         decision = {**job.state["decision"], "student": served}
         return outcome._replace(job=replace(job, state={**job.state, "decision": decision}))
 
@@ -93,7 +94,10 @@ class Seats:
         }
         for name, seat in self._seats.items():
             run = self._runs.pop((turn.session, turn.number, name), None)
-            if run is not None and seat.evidence == "turns":
+            if run is None:
+                continue
+            seat.heard(run.version, drafted=run.drafted)
+            if run.drafted and seat.evidence == "turns":
                 good = run.good and status == "done" and not failed
                 seat.observe(run.version, float(good))
 

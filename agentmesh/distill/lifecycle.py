@@ -200,7 +200,11 @@ class Register:
 
     def note(self, name: str, version: int, facts: Mapping[str, Any]) -> None:
         """Add to what is known of a version; nothing of its state, watch or trail is changed."""
-        kept = {k: v for k, v in facts.items() if k not in ("events", "watch", "prior", "measured")}
+        kept = {
+            k: v
+            for k, v in facts.items()
+            if k not in ("events", "watch", "voice", "prior", "measured")
+        }
 
         def work(c: Connection) -> None:
             row = self._row(c, name, version)
@@ -247,6 +251,35 @@ class Register:
 
         return self._database.write(work)
 
+    def heard(self, name: str, version: int, *, drafted: bool) -> Advice:
+        """Count a turn in which a live version was asked, and whether it dared an answer.
+
+        One that surely answers less than half as often as when it was measured is rolled back:
+        what it is asked has changed. `measured["answered"]` says how often that was.
+        """
+
+        def work(c: Connection) -> Advice:
+            row = self._row(c, name, version)
+            facts = canonical.loads(row.facts)
+            share = facts["measured"].get("answered")
+            if row.state != "live" or not share:
+                return "continue"
+            known = facts.get("voice")
+            watch = Watch.from_json(known) if known else Watch(share / 2, mode="live")
+            advice = watch.see(float(drafted))
+            c.execute(
+                update(models)
+                .where(models.c.id == row.id)
+                .values(facts=canonical.dumps({**facts, "voice": watch.to_json()}))
+            )
+            if advice == "rollback":
+                good, runs = sum(watch.latest), len(watch.latest)
+                why = f"answers in {good:g} of its last {runs} turns; {share:.0%} when measured"
+                self._rollback(c, name, "watch", why, row.state)
+            return advice
+
+        return self._database.write(work)
+
     def _rollback(
         self, c: Connection, name: str, by: str, why: str, state: str = ""
     ) -> Version | None:
@@ -264,7 +297,7 @@ class Register:
         if fallen.state == "live" and (before := self._before(c, name, fallen.version)):
             held = canonical.loads(before.facts)["measured"]
             watch = Watch(held["baseline"], margin=held.get("margin", 0.0), mode="live")
-            facts = {"watch": watch.to_json()}
+            facts = {"watch": watch.to_json(), "voice": None}
             self._move(c, before, "live", by, f"version {fallen.version} was rolled back", facts)
         live = next(iter(self._rows(c, name, "live")), None)
         return None if live is None else _version(live)

@@ -18,6 +18,7 @@ from agentmesh.memory import tables
 from agentmesh.memory.epochs import Epoch, parse_tools
 from agentmesh.memory.render import SHOWN, PrefixHash, own_prompt, parse_marks, parse_view
 from agentmesh.prompt import Entry, Segment, ToolSpec
+from agentmesh.toolview import KIND, ToolView
 
 if TYPE_CHECKING:
     from agentmesh.memory import Memory
@@ -148,6 +149,8 @@ def _traces(
             if message is None:
                 continue
             prompt, tools = _prompt(memory, session, call, view)
+            if view.changed and not _lists(tools, message):
+                continue  # the tool came within the epoch: a student is shown it with the next one
             feedback = session.scores.get(call.turn, [])
             scores = [row.score for row in feedback if row.score is not None]
             outcome = Outcome(
@@ -174,6 +177,12 @@ def _traces(
                 latency_s=call.latency_s,
                 outcome=outcome,
             )
+
+
+def _lists(tools: Sequence[dict[str, Any]], answer: Message) -> bool:
+    """Say whether a list has all the tools that an answer calls."""
+    names = {tool["function"]["name"] for tool in tools}
+    return all(call["function"]["name"] in names for call in answer.get("tool_calls") or ())
 
 
 def _prompt(
@@ -215,23 +224,36 @@ class _View:
         self.hash = PrefixHash(epoch) if verify else None
         self.tools = tools_of(specs)
         self._messages: list[Message] = system_of(epoch.segments)
+        self._offered = ToolView.of(specs, ())
+        self._notices: list[Message] = []
         self._pending = [r for r in session.records if r.kind in SHOWN and r.seq > row.base]
         self._next = 0
+
+    @property
+    def changed(self) -> bool:
+        """Whether tools came or went within the epoch."""
+        return any(record.kind == KIND for record in self._pending)
 
     def grow(self, head: int) -> None:
         """Show the log up to an entry."""
         while self._next < len(self._pending) and self._pending[self._next].seq <= head:
             r = self._pending[self._next]
+            entry = Entry(r.seq, r.turn, r.step, r.kind, r.body, r.tokens)
             if self.hash is not None:
-                self.hash.extend([Entry(r.seq, r.turn, r.step, r.kind, r.body, r.tokens)])
+                self.hash.extend([entry])
+            if r.kind == KIND:
+                change, self._offered = self._offered.after(entry)
+                self._notices += [{"role": "user", "content": n} for n in [change.notice] if n]
+            if r.kind == "assistant":
+                self._messages += self._notices
+                self._notices = []
             self._messages.extend(entry_messages(r.kind, r.body))
             self._next += 1
 
     def messages(self, tail: str) -> tuple[Message, ...]:
-        """Return the prompt's messages, the volatile tail included."""
-        if tail.strip():
-            return (*self._messages, {"role": "user", "content": tail})
-        return tuple(self._messages)
+        """Return the prompt's messages, the volatile tail and what tools went after it included."""
+        volatile: list[Message] = [{"role": "user", "content": tail}] if tail.strip() else []
+        return (*self._messages, *volatile, *self._notices)
 
 
 def system_of(segments: Sequence[Segment]) -> list[Message]:

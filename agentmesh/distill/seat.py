@@ -28,6 +28,7 @@ from agentmesh.errors import AgentmeshError, ConfigError, TierError
 if TYPE_CHECKING:
     from agentmesh.distill.student import Student
     from agentmesh.distill.version import State
+    from agentmesh.distill.watch import Advice
     from agentmesh.memory import Memory
 
 _LOG = logging.getLogger("agentmesh")
@@ -97,7 +98,14 @@ class Seat:
 
     def observe(self, version: int, success: float) -> None:
         """Add a run to a version's evidence; a bad one is rolled back at once."""
-        if self._register.observe(self.name, version, success) == "rollback":
+        self._told(version, self._register.observe(self.name, version, success))
+
+    def heard(self, version: int, *, drafted: bool) -> None:
+        """Count a turn in which a version was asked: one that falls silent is rolled back."""
+        self._told(version, self._register.heard(self.name, version, drafted=drafted))
+
+    def _told(self, version: int, advice: Advice) -> None:
+        if advice == "rollback":
             _LOG.warning("student %r version %d was rolled back", self.name, version)
 
     def shadow(self) -> Shadow | None:
