@@ -30,10 +30,11 @@ _OPEN_TURNS = 1_000
 
 @dataclass(slots=True)
 class _Run:
-    """A turn in which a version was asked: whether it drafted, and all of its drafts were good."""
+    """A turn in which a version was asked: whether it drafted, always, and all of it was good."""
 
     version: int
     drafted: bool = False
+    silent: bool = False
     good: bool = True
 
 
@@ -64,7 +65,9 @@ class Seats:
             self._runs.pop(next(iter(self._runs)))
         key = (job.turn.session, job.turn.number, job.tier.name)
         run = self._runs.setdefault(key, _Run(served["version"]))
-        if not served.get("abstained"):
+        if served.get("abstained"):
+            run.silent = True
+        else:
             run.drafted, run.good = True, run.good and failure is None
         decision = {**job.state["decision"], "student": served}
         return outcome._replace(job=replace(job, state={**job.state, "decision": decision}))
@@ -96,7 +99,7 @@ class Seats:
             run = self._runs.pop((turn.session, turn.number, name), None)
             if run is None:
                 continue
-            seat.heard(run.version, drafted=run.drafted)
+            seat.heard(run.version, served=run.good and not run.silent)
             if run.drafted and seat.evidence == "turns":
                 good = run.good and status == "done" and not failed
                 seat.observe(run.version, float(good))

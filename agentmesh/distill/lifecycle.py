@@ -30,6 +30,9 @@ NEXT: Mapping[str, State] = {"candidate": "shadow", "shadow": "canary", "canary"
 TRUSTED = 0.7
 """A version whose belief falls below this is rolled back: it is the router's usual bar."""
 
+LEAST_HEARD = 20
+"""Turns of a canary from which is known how often it serves."""
+
 
 class Register:
     """The versions of a tenant's students.
@@ -251,31 +254,36 @@ class Register:
 
         return self._database.write(work)
 
-    def heard(self, name: str, version: int, *, drafted: bool) -> Advice:
-        """Count a turn in which a live version was asked, and whether it dared an answer.
+    def heard(self, name: str, version: int, *, served: bool) -> Advice:
+        """Count a turn in which a version was asked, and whether it served all of it.
 
-        One that surely answers less than half as often as when it was measured is rolled back:
-        what it is asked has changed. `measured["answered"]` says how often that was.
+        As a canary it shows how often it does. A live one that surely does so less than half as
+        often is rolled back, well as it may know when to be silent: what it is asked has changed.
         """
 
         def work(c: Connection) -> Advice:
             row = self._row(c, name, version)
             facts = canonical.loads(row.facts)
-            share = facts["measured"].get("answered")
-            if row.state != "live" or not share:
-                return "continue"
-            known = facts.get("voice")
-            watch = Watch.from_json(known) if known else Watch(share / 2, mode="live")
-            advice = watch.see(float(drafted))
+            voice = facts.get("voice") or {"asked": 0, "served": 0}
+            advice: Advice = "continue"
+            if row.state == "canary":
+                voice = {"asked": voice["asked"] + 1, "served": voice["served"] + served}
+            elif row.state == "live" and voice["asked"] >= LEAST_HEARD and voice["served"]:
+                share = voice["served"] / voice["asked"]
+                known = voice.get("watch")
+                watch = Watch.from_json(known) if known else Watch(share / 2, mode="live")
+                advice = watch.see(float(served))
+                voice["watch"] = watch.to_json()
+            else:
+                return advice
             c.execute(
                 update(models)
                 .where(models.c.id == row.id)
-                .values(facts=canonical.dumps({**facts, "voice": watch.to_json()}))
+                .values(facts=canonical.dumps({**facts, "voice": voice}))
             )
             if advice == "rollback":
-                good, runs = sum(watch.latest), len(watch.latest)
-                why = f"answers in {good:g} of its last {runs} turns; {share:.0%} when measured"
-                self._rollback(c, name, "watch", why, row.state)
+                told = f"serves {sum(watch.latest):g} of the last {len(watch.latest)} turns"
+                self._rollback(c, name, "watch", f"{told}; {share:.0%} as a canary", row.state)
             return advice
 
         return self._database.write(work)
@@ -297,7 +305,8 @@ class Register:
         if fallen.state == "live" and (before := self._before(c, name, fallen.version)):
             held = canonical.loads(before.facts)["measured"]
             watch = Watch(held["baseline"], margin=held.get("margin", 0.0), mode="live")
-            facts = {"watch": watch.to_json(), "voice": None}
+            voice = canonical.loads(before.facts).get("voice")
+            facts = {"watch": watch.to_json(), "voice": voice and {**voice, "watch": None}}
             self._move(c, before, "live", by, f"version {fallen.version} was rolled back", facts)
         live = next(iter(self._rows(c, name, "live")), None)
         return None if live is None else _version(live)

@@ -100,9 +100,9 @@ class Seat:
         """Add a run to a version's evidence; a bad one is rolled back at once."""
         self._told(version, self._register.observe(self.name, version, success))
 
-    def heard(self, version: int, *, drafted: bool) -> None:
+    def heard(self, version: int, *, served: bool) -> None:
         """Count a turn in which a version was asked: one that falls silent is rolled back."""
-        self._told(version, self._register.heard(self.name, version, drafted=drafted))
+        self._told(version, self._register.heard(self.name, version, served=served))
 
     def _told(self, version: int, advice: Advice) -> None:
         if advice == "rollback":

@@ -61,20 +61,22 @@ def test_a_canary_falls_without_touching_what_is_live(tmp_path, register):
 
 
 def test_a_live_student_that_falls_silent_is_rolled_back(tmp_path, register):
-    measured = {**MEASURED, "answered": 0.6, "calls": 200}
-    for version in (1, 2):
-        register.add("desk", tmp_path / "student.bin", measured=measured)
-        for _ in range(3):
-            register.promote("desk", version)
     rng = random.Random(5)
-    spoken = [register.heard("desk", 2, drafted=rng.random() < 0.6) for _ in range(300)]
+    for version in (1, 2):
+        student(tmp_path, register)
+        for _ in range(2):
+            register.promote("desk", version)
+        for _ in range(100):
+            register.heard("desk", version, served=rng.random() < 0.6)
+        register.promote("desk", version)
+    spoken = [register.heard("desk", 2, served=rng.random() < 0.6) for _ in range(300)]
     assert set(spoken) == {"continue"}
-    silent = [register.heard("desk", 2, drafted=False) for _ in range(80)]
+    silent = [register.heard("desk", 2, served=False) for _ in range(80)]
     assert silent.index("rollback") < 60
     assert [v.state for v in register.versions("desk")] == ["live", "retired"]
     last = register.versions("desk")[1].events[-1]
-    assert (last["by"], last["why"][:12]) == ("watch", "answers in 0")
-    assert register.heard("desk", 1, drafted=False) == "continue"
+    assert (last["by"], last["why"][:14]) == ("watch", "serves 0 of th")
+    assert register.heard("desk", 1, served=False) == "continue"
 
 
 def test_belief_starts_from_what_was_measured_and_follows_the_runs(tmp_path, register):

@@ -25,11 +25,11 @@ def flagship(request):
 def desk(tmp_path):
     texts = [f"{text}{end}" for text in (*OPEN, *SHIP) for end in ("", "?", " today", " thanks")]
 
-    def register(memory, success=0.95):
+    def register(memory, success=0.95, agreement=0.5):
         labels = [SAYS["open"] if t.startswith(OPEN) else SAYS["ship"] for t in texts]
         rows = labelled(texts, labels)
         path = tmp_path / f"{len(Register(memory).versions('desk'))}.skops"
-        LocalStudent.fit(rows, agreement=0.5).save(path)
+        LocalStudent.fit(rows, agreement=agreement).save(path)
         measured = {"success": success, "baseline": 0.9, "calls": 40}
         return Register(memory).add("desk", path, measured=measured)
 
@@ -185,3 +185,22 @@ def test_wrong_options_are_refused(extra):
         Agent("a", "You.", tiers=[Tier("student", "student:desk", extra=extra)])
     with pytest.raises(ConfigError, match="filled by an agent"):
         Tier("student", "student:desk").chat  # noqa: B018
+
+
+def test_a_student_that_falls_silent_is_rolled_back_by_the_agent_itself(desk):
+    agent_of, register = desk
+    memory = Memory("sqlite://")
+    register(memory, agreement=0.999)  # it dares nothing, though it served as a canary
+    until(memory, "canary")
+    for _ in range(30):
+        Register(memory).heard("desk", 1, served=True)
+    until(memory, "live")
+    agent = agent_of(memory, evidence="feedback")
+    for i in range(60):
+        assert by(agent.invoke("when do you open", session=f"s{i}")) == ["flagship"]
+        if Register(memory).get("desk", 1).state == "retired":
+            break
+    last = Register(memory).get("desk", 1).events[-1]
+    told = f"serves 0 of the last {min(20, i + 1)} turns; 100% as a canary"
+    assert (last["by"], last["why"]) == ("watch", told)
+    memory.close()
