@@ -170,15 +170,26 @@ class Nodes:
             raise InputError(
                 f"session {session!r} has no unfinished turn", hint="send a message with invoke()"
             )
-        messages, step, tier = rebuilt(turn)
+        messages, step = rebuilt(turn)
         remove = RemoveMessage(id=REMOVE_ALL_MESSAGES)
         return {
             **_begin(turn),
             "messages": [remove, *messages],
             "step": step,
-            "tier": tier,
+            **self._acting(turn),
             "resume": bool(messages) and isinstance(messages[-1], AIMessage),
         }
+
+    def _acting(self, turn: Turn) -> dict[str, Any]:
+        """Return the tier of a turn's last step, and why it was: one that took over goes on."""
+        rows = self._parts.memory.ledger.calls(session=turn.session, turn=turn.number)
+        drafted = [row for row in rows if row.purpose == "act" and row.outcome == "ok"]
+        if not drafted or drafted[-1].tier not in {tier.name for tier in self._parts.tiers}:
+            return {}
+        told = drafted[-1].decision
+        kept = ("stage", "reason", "kind", "probabilities")
+        decision = {key: told[key] for key in kept if key in told}
+        return {"tier": drafted[-1].tier, "decision": decision}
 
     def _closing(self, state: State, config: RunnableConfig) -> _Closing:
         return _Closing(self._parts, state, _who(config)[2])
@@ -205,8 +216,8 @@ class _Closing:
             self._turn.abandon()
 
 
-def rebuilt(turn: Turn) -> tuple[list[AnyMessage], int, str]:
-    """Return an unfinished turn's messages, step and tier from the journal."""
+def rebuilt(turn: Turn) -> tuple[list[AnyMessage], int]:
+    """Return an unfinished turn's messages and step from the journal."""
     messages: list[AnyMessage] = []
     for record in turn.records:
         blocks = record.entry.blocks
@@ -224,7 +235,7 @@ def rebuilt(turn: Turn) -> tuple[list[AnyMessage], int, str]:
     if pending:  # the step's calls are run again: what is known of them is not repeated
         del messages[messages.index(last) + 1 :]  # type: ignore[arg-type]  # it is one of them
     step = 0 if not done else done[-1] + (0 if pending else 1)
-    return messages, step, ""
+    return messages, step
 
 
 def _pending(draft: AIMessage, messages: Sequence[AnyMessage], turn: Turn) -> bool:

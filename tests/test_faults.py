@@ -17,7 +17,7 @@ from agentmesh.testing import Answer, Emulator, Fault, Request, emulator
 from agentmesh.tools import tool
 
 DEADLINE_S = 1.6
-LATE_S = 2.0
+LATE_S = 4.0
 """Ten times what a quiet machine needs beyond the deadline, for a busy one."""
 TEXT = "Everything is fine with your parcel. " * 8
 GOOD = "All is well."

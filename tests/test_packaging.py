@@ -78,7 +78,7 @@ def test_what_is_heavy_is_loaded_when_it_is_used(statement: str, absent: set[str
     assert not loaded(statement) & absent
 
 
-FOUNDATION = ("errors", "canonical", "prompt", "stable")
+FOUNDATION = ("errors", "canonical", "prompt", "stable", "toolview")
 """What every layer may import."""
 
 LAYERS = {
