@@ -166,7 +166,6 @@ def compare(calls: int, *, seed: int = 1, workers: int = 4, database: Path | Non
     book = PriceBook({STUDENT: PRICE})
     memory = Memory(f"sqlite:///{database}" if database else "sqlite://")
     with Emulator(Brain(seed), prices=book) as server:
-
         # Agents are made by one thread: schema libraries change the process's warning filters.
         crew = [Worker(number, seed, server, memory) for number in range(workers)]
 
