@@ -31,7 +31,7 @@ KEY = "guard"
 
 _DAY_S = 86_400.0
 _LATELY = 256
-"""Calls among which an agent's latest sessions are looked for."""
+"""Calls of a day among which an agent's latest sessions are looked for."""
 
 
 @dataclass(frozen=True)
@@ -211,15 +211,16 @@ class Standings:
         return Standing(guard, failed, session, sums["tokens"], last.started_at)
 
     def _saved(self, connection: Connection) -> float:
-        """Return the dollars that the agent's latest sessions have saved, below 0 if they lost."""
+        """Return the dollars that the agent's sessions saved within a day, below 0 if they lost."""
         rows = connection.execute(
             select(calls.c.session_id, calls.c.decision)
             .where(
                 calls.c.tenant == self._parts.memory.tenant,
+                calls.c.started_at >= self._parts.memory.clock() - _DAY_S,
                 calls.c.agent == self._parts.name,
                 calls.c.decision.contains(f'"{KEY}":'),
             )
-            .order_by(calls.c.id.desc())
+            .order_by(calls.c.started_at.desc(), calls.c.id.desc())
             .limit(_LATELY)
         ).all()
         newest = {row.session_id: canonical.loads(row.decision)[KEY] for row in reversed(rows)}
