@@ -66,13 +66,18 @@ def test_eight_parallel_sessions_write_the_shared_layer_once(server: Emulator, m
     assert sum(bill.stream for bill in server.bills) == 1  # the leader's: its first token counts
 
 
-def test_eight_agents_that_know_nothing_of_each_other_write_it_eight_times(
-    server: Emulator,
-) -> None:
-    agents = [make(server) for _ in range(BRANCHES)]
-    with ThreadPoolExecutor(BRANCHES) as pool:
-        list(pool.map(lambda number: ask(agents[number], number), range(BRANCHES)))
-    assert writes(server) == BRANCHES
+def test_eight_agents_that_know_nothing_of_each_other_write_it_eight_times() -> None:
+    together = threading.Barrier(BRANCHES, timeout=60)
+
+    def one(number: int) -> str:
+        together.wait()
+        return ask(agents[number], number)
+
+    with emulator(lambda request: Answer("An answer."), latency_s=3.0) as server:
+        agents = [make(server) for _ in range(BRANCHES)]
+        with ThreadPoolExecutor(BRANCHES) as pool:
+            list(pool.map(one, range(BRANCHES)))
+        assert writes(server) == BRANCHES
 
 
 def test_the_others_wait_for_the_first_token_and_no_longer() -> None:
