@@ -8,7 +8,6 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
@@ -27,17 +26,17 @@ from agentmesh.errors import ConfigError, TurnError
 from agentmesh.graph import build, check_text
 from agentmesh.memory import Core, Memory
 from agentmesh.memory.compaction import Compaction
-from agentmesh.parts import Parts, Toolset
+from agentmesh.parts import Parts
 from agentmesh.pinning import RecordedPins
 from agentmesh.reply import Reply
-from agentmesh.rolling import recall_tool
-from agentmesh.routing import Check, Judge, Router, check_tools, default_checks
+from agentmesh.routing import Check, Judge, Router, default_checks
 from agentmesh.seats import close_seats, seated
 from agentmesh.stable import stable_text
 from agentmesh.streaming import MODES, Part, parts_of
 from agentmesh.tiers import Tier, check_tiers
-from agentmesh.tools import Catalogue, catalogue
+from agentmesh.tools import catalogue
 from agentmesh.tools.pins import Pinned
+from agentmesh.toolsets import Toolset, toolset_of
 
 if TYPE_CHECKING:
     from agentmesh.keeping import Action, Keeping
@@ -191,7 +190,7 @@ class Agent:
         cached stays so; where the vendor has no way to add a tool there, it waits for the session's
         next epoch. A new agent on the same memory, as after a deploy, does the same.
         """
-        self._parts.toolset = _toolset(self._parts, tools)
+        self._parts.toolset = toolset_of(self._parts, tools)
 
     def invoke(
         self,
@@ -331,23 +330,13 @@ class Agent:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def _run(
@@ -451,35 +440,6 @@ def _router(router: Router | LiveRouter | str, memory: Memory) -> Router | LiveR
 
         return LiveRouter(memory, policy=Policy(checks=(LiveVerifier(memory),)))
     return Router.auto() if router == "auto" else Router.load(router)
-
-
-def _toolset(parts: Parts, tools: Sequence[BaseTool | Callable[..., Any]]) -> Toolset:
-    """Return the tools of an agent, checked, with the one that it has of itself."""
-    known = catalogue(tools)
-    dumb = [tier.name for tier in parts.tiers if not tier.calls_tools]
-    if dumb and len(known):
-        raise ConfigError(
-            f"the model of tier {dumb[0]!r} cannot call tools", hint="leave tools out, or it"
-        )
-    _check_callers(known, [tier.name for tier in parts.tiers])
-    own = parts.compaction is not None and not dumb and "recall" not in known
-    recall = [recall_tool(parts.memory)] if own else []
-    check_tools(parts.checks, catalogue([*known, *recall]).by_name)
-    if parts.pins is not None:
-        known = parts.pins.hold(known)
-    known = catalogue([*known, *recall]).showing(known.shown)
-    return Toolset(known, Core(known.specs, parts.core.text), parts.toolset.declared)
-
-
-def _check_callers(known: Catalogue, tiers: Sequence[str]) -> None:
-    """Refuse tools that are declared for a tier which there is not."""
-    for tool, stated in known.declarations.items():
-        for name in sorted(stated.tiers or ()):
-            if name not in tiers:
-                raise ConfigError(
-                    f"the tool {tool!r} is for tier {name!r}, which is not defined",
-                    hint=f"tiers: {', '.join(tiers)}",
-                )
 
 
 def _check_judges(parts: Parts) -> None:

@@ -14,7 +14,6 @@ from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from contextlib import asynccontextmanager, contextmanager, suppress
 from threading import Lock
-from types import TracebackType
 from typing import Self
 
 WAIT_S = 20.0
@@ -39,12 +38,7 @@ class Lead:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.end()
 
 

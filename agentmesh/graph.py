@@ -27,7 +27,8 @@ from langgraph.graph.state import CompiledStateGraph
 
 from agentmesh.act import Act
 from agentmesh.errors import InputError
-from agentmesh.hands import Hands, ends_turn
+from agentmesh.hands import Hands
+from agentmesh.journal import ends_turn
 from agentmesh.learning import Learner
 from agentmesh.memory import Turn
 from agentmesh.memory.twins import run

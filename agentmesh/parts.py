@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,62 +12,15 @@ from agentmesh.economy.prices import PriceBook
 from agentmesh.errors import ConfigError
 from agentmesh.memory import Core, Memory
 from agentmesh.tiers import Tier
+from agentmesh.toolsets import Toolset
 
 if TYPE_CHECKING:
     from agentmesh.learning import Learning
     from agentmesh.memory.compaction import Compaction
     from agentmesh.routers import LiveRouter
-    from agentmesh.routing import Check, Router, ToolFacts
-    from agentmesh.tools import Catalogue, Declaration
+    from agentmesh.routing import Check, Router
+    from agentmesh.tools import Catalogue
     from agentmesh.tools.pins import Pinned
-
-
-@dataclass(frozen=True)
-class Toolset:
-    """What an agent's hands hold: the tools, and the core of the prompts that show them.
-
-    `before` is what was declared of tools that the agent has had.
-    """
-
-    catalogue: Catalogue
-    core: Core
-    before: Mapping[str, Declaration] = field(default_factory=dict)
-
-    @cached_property
-    def declared(self) -> Mapping[str, Declaration]:
-        """What was declared of each tool that there is or was, by name."""
-        return {**self.before, **self.catalogue.declarations}
-
-    def stated(self, name: str) -> Declaration:
-        """Return what was declared of a tool; the least of all for one that nobody knows."""
-        from agentmesh.tools.removed import UNKNOWN
-
-        return self.declared.get(name, UNKNOWN)
-
-    @cached_property
-    def facts(self) -> Mapping[str, ToolFacts]:
-        """What the checks know of each tool."""
-        from agentmesh.routing import ToolFacts
-
-        stated = self.catalogue.declarations
-        return {
-            name: ToolFacts(
-                schema,
-                stated[name].side_effect,
-                stated[name].strict,
-                self.catalogue.by_name[name].description,
-            )
-            for name, schema in self.catalogue.schemas.items()
-        }
-
-    def withheld(self, agent: str, tier: str) -> tuple[str, ...]:
-        """Return the names of the tools that a tier of an agent may not call."""
-        return tuple(
-            name
-            for name, stated in self.catalogue.declarations.items()
-            if (stated.agents is not None and agent not in stated.agents)
-            or (stated.tiers is not None and tier not in stated.tiers)
-        )
 
 
 @dataclass(eq=False)

@@ -11,7 +11,6 @@ from agentmesh.errors import ConfigError
 from agentmesh.memory import Turn
 from agentmesh.memory.compaction import Compaction, growth_of
 from agentmesh.parts import Parts
-from agentmesh.passages import recall_tool
 
 if TYPE_CHECKING:
     from agentmesh.act import Act
@@ -95,4 +94,4 @@ def sees_log(tier: Tier) -> bool:
     return tier.view is None or (tier.view.history_turns is None and tier.view.digest)
 
 
-__all__ = ["Compaction", "Rolling", "recall_tool"]
+__all__ = ["Compaction", "Rolling"]

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from agentmesh.errors import CorruptError
 from agentmesh.memory import ledger, sessions
+from agentmesh.memory.frozen import load_epoch, readable
 from agentmesh.memory.ledger import Call
 from agentmesh.memory.render import (
     SHOWN,
@@ -25,7 +26,6 @@ from agentmesh.memory.render import (
 )
 from agentmesh.memory.sessions import Record
 from agentmesh.memory.tables import entries
-from agentmesh.memory.turns import load_epoch, readable
 from agentmesh.memory.twins import twin
 from agentmesh.memory.views import View
 from agentmesh.prompt import Entry, Prompt

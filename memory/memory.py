@@ -18,13 +18,14 @@ from agentmesh.memory.buckets import LIMITS, Bucket
 from agentmesh.memory.database import Database
 from agentmesh.memory.erasure import Receipt
 from agentmesh.memory.export import export
+from agentmesh.memory.frozen import load_anchors, load_epoch
 from agentmesh.memory.history import History, Verified, rebuild, verify
 from agentmesh.memory.items import Kind
 from agentmesh.memory.ledger import Call, Ledger
 from agentmesh.memory.promotion import Promotion, check_promotion
 from agentmesh.memory.rhythm import Rhythm, load_times
 from agentmesh.memory.sessions import View
-from agentmesh.memory.turns import Turn, load_anchors, load_epoch
+from agentmesh.memory.turns import Turn
 from agentmesh.memory.turnstile import Turnstile
 from agentmesh.memory.twins import twin
 from agentmesh.prompt import Prompt

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import Connection
 
 from agentmesh import canonical
 from agentmesh.economy.planner import plan
@@ -18,23 +18,21 @@ from agentmesh.economy.semantics import semantics
 from agentmesh.economy.tokens import count
 from agentmesh.errors import ConfigError, CorruptError, InputError, StoreError
 from agentmesh.memory import ledger, sessions
-from agentmesh.memory.database import insert_once
 from agentmesh.memory.epochs import (
     Epoch,
     bucket_segments,
     digest_segment,
     note_text,
-    parse_tools,
     shared_layers,
     tools_text,
 )
 from agentmesh.memory.facts import facts
+from agentmesh.memory.frozen import store_epoch
 from agentmesh.memory.items import Kind
 from agentmesh.memory.ledger import Call
 from agentmesh.memory.render import marks_text, prompt_sha, render
 from agentmesh.memory.rhythm import remember
 from agentmesh.memory.sessions import Record, View
-from agentmesh.memory.tables import calls, epochs, layers
 from agentmesh.memory.twins import twin
 from agentmesh.memory.views import View as Scope
 from agentmesh.prompt import Entry, Marks, Prompt, Segment, ToolSpec
@@ -400,30 +398,11 @@ class Turn:
     ) -> Epoch:
         memory = self._memory
         known = facts(connection, memory.tenant, owners, None)
-        own = (*bucket_segments(known), *account)
-        for sha, body in (
-            (core.layers[0][1], tools_text(core.tools)),
-            (core.layers[1][1], core.text),
-        ):
-            held = select(layers.c.sha).where(layers.c.tenant == memory.tenant, layers.c.sha == sha)
-            if connection.execute(held).first() is None:
-                insert_once(connection, layers, tenant=memory.tenant, sha=sha, body=body)
+        segments = (Segment("core", core.text), *bucket_segments(known), *account)
+        epoch = Epoch(number, reason, base, core.tools, segments, known.seen)
         self.store(connection, changes={"epoch": number})
-        connection.execute(
-            insert(epochs).values(
-                session_id=self.view.id,
-                number=number,
-                tenant=memory.tenant,
-                reason=reason,
-                base=base,
-                shared=canonical.dumps([list(layer) for layer in core.layers]),
-                frozen=canonical.dumps([[segment.name, segment.text] for segment in own]),
-                seen=canonical.dumps(known.seen),
-                at=memory.clock(),
-            )
-        )
-        segments = (Segment("core", core.text), *own)
-        return Epoch(number, reason, base, core.tools, segments, known.seen)
+        store_epoch(connection, memory.tenant, self.view.id, epoch, at=memory.clock())
+        return epoch
 
     arecall = twin(recall)
     abegin_epoch = twin(begin_epoch)
@@ -433,61 +412,6 @@ class Turn:
     afinish = twin(finish)
     aabandon = twin(abandon)
     await_ = twin(wait)
-
-
-@contextmanager
-def readable(what: str) -> Iterator[None]:
-    """Turn the errors of reading a damaged row into one that says which."""
-    try:
-        yield
-    except (ValueError, LookupError, TypeError, AttributeError, ConfigError) as error:
-        raise CorruptError(f"{what} cannot be read", hint="restore a backup") from error
-
-
-def load_epoch(connection: Connection, tenant: str, session_id: int, number: int) -> Epoch:
-    """Return a stored epoch."""
-    row = connection.execute(
-        select(epochs).where(epochs.c.session_id == session_id, epochs.c.number == number)
-    ).first()
-    if row is None:
-        raise CorruptError(f"epoch {number} is missing", hint="restore a backup")
-    with readable(f"epoch {number}"):
-        return _epoch(connection, tenant, row)
-
-
-def _epoch(connection: Connection, tenant: str, row: Row[Any]) -> Epoch:
-    shared = dict(canonical.loads(row.shared))
-    texts = {
-        layer.sha: layer.body
-        for layer in connection.execute(
-            select(layers).where(layers.c.tenant == tenant, layers.c.sha.in_(shared.values()))
-        )
-    }
-    for name, sha in shared.items():
-        if canonical.sha(texts.get(sha, "")) != sha:
-            raise CorruptError(
-                f"the frozen {name} of epoch {row.number} do not match their hash",
-                hint="restore a backup",
-            )
-    own = tuple(Segment(name, text) for name, text in canonical.loads(row.frozen))
-    return Epoch(
-        number=row.number,
-        reason=row.reason,
-        base=row.base,
-        tools=parse_tools(texts[shared["tools"]]),
-        segments=(Segment("core", texts[shared["core"]]), *own),
-        seen=canonical.loads(row.seen),
-    )
-
-
-def load_anchors(connection: Connection, session_id: int, epoch: int) -> dict[str, int]:
-    """Return, for each model, the last entry that it was shown in an epoch."""
-    rows = connection.execute(
-        select(calls.c.model, func.max(calls.c.head))
-        .where(calls.c.session_id == session_id, calls.c.epoch == epoch)
-        .group_by(calls.c.model)
-    )
-    return {row[0]: row[1] for row in rows}
 
 
 def _warn_of_drift(epoch: Epoch, core: Core) -> None:
@@ -538,6 +462,3 @@ def _text(block: dict[str, Any]) -> str:
     if block["type"] == KIND:
         return size(block)
     return str(block["text"])
-
-
-__all__ = ["Core", "Entry", "Turn", "load_anchors", "load_epoch"]

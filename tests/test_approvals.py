@@ -211,3 +211,42 @@ def test_a_person_answers_days_later_in_another_process(
     assert 3 < (records[0].at - time.time()) / 86_400 < 4
     memory.verify()
     memory.close()
+
+
+def test_the_tier_that_took_over_goes_on_after_the_person_has_answered(tmp_path: Path) -> None:
+    """The student would be asked again for the next step, in a process that knows nothing."""
+    done: list[str] = []
+    url = f"sqlite:///{tmp_path / 'mesh.db'}"
+
+    def brain(request: Request) -> Answer:
+        if request.model == "claude-haiku-5-5":
+            return Answer("", [("refund", {})])  # the order is missing
+        return refunding(request)
+
+    with emulator(brain) as server:
+        tiers = [
+            Tier("student", "anthropic:claude-haiku-5-5", base_url=server.url),
+            Tier("flagship", "anthropic:claude-opus-5-5", base_url=server.url),
+        ]
+
+        def process() -> Agent:
+            asking = tool(side_effect="external", approval="always", name="refund")(_plain(done))
+            return Agent("desk", POLICY, tools=[asking], tiers=tiers, memory=url)
+
+        assert process().invoke("Pay me back, please", session="s1").interrupts
+        reply = process().resume("approve", session="s1")
+    assert (done, reply.text) == (["W1"], "Result: paid back W1")
+    assert [(call.tier, call.outcome) for call in reply.steps] == [
+        ("student", "check:arguments"),
+        ("flagship", "ok"),
+        ("flagship", "ok"),
+    ]
+
+
+def _plain(done: list[str]) -> Callable[[str], str]:
+    def refund(order: str) -> str:
+        """Pay money back."""
+        done.append(order)
+        return f"paid back {order}"
+
+    return refund

@@ -16,8 +16,9 @@ from agentmesh.routing import Router, Rules
 from agentmesh.testing import Answer, Emulator, Fault, Request, emulator
 from agentmesh.tools import tool
 
-DEADLINE_S = 1.6
-LATE_S = 4.0
+DEADLINE_S = 4.0
+"""What no busy machine reaches by itself: only a fault that takes time does."""
+LATE_S = 2.0
 """Ten times what a quiet machine needs beyond the deadline, for a busy one."""
 TEXT = "Everything is fine with your parcel. " * 8
 GOOD = "All is well."
@@ -129,7 +130,7 @@ def test_a_fault_of_every_tier_ends_the_turn_in_time_and_with_nothing_done(
             (_awaited if len(fault) % 2 else _streamed)(desk.agent)
         took = time.monotonic() - began
     assert took < DEADLINE_S + LATE_S
-    assert len(sent) == 2 or took >= DEADLINE_S
+    assert len(sent) == 2
     assert max(sent.values()) <= 3
     assert sum(sent.values()) <= 6
     assert desk.refunds == []

@@ -17,8 +17,8 @@ from agentmesh.economy.semantics import semantics
 from agentmesh.economy.tokens import count
 from agentmesh.economy.warmth import Outline
 from agentmesh.memory.epochs import tools_text
+from agentmesh.memory.frozen import load_epoch
 from agentmesh.memory.render import SHOWN, own_prompt, parse_marks, parse_view, render
-from agentmesh.memory.turns import load_epoch
 
 if TYPE_CHECKING:
     from agentmesh.memory import Call, Memory

@@ -13,6 +13,7 @@ from agentmesh.distill.terms import Ruling, StudentKind
 from agentmesh.errors import ConfigError, missing_extra
 
 if TYPE_CHECKING:
+    from agentmesh.distill.calibrate import Gated
     from agentmesh.distill.finetune import Recipe, Trained
     from agentmesh.distill.formats import Example
     from agentmesh.distill.student import Student
@@ -115,7 +116,6 @@ class LanguageModel:
     ) -> Taught:
         """Train the model, show what it says of calls that it did not learn, and set its threshold."""
         from agentmesh.distill import finetune
-        from agentmesh.distill.calibrate import calibrate
         from agentmesh.distill.language import LanguageStudent
 
         _enough(tuned, self.agreement)
@@ -132,10 +132,9 @@ class LanguageModel:
             progress=lambda step, steps, loss: told(f"training, loss {loss:.3f}", step, steps),
         )
         student = LanguageStudent(made.model, tokenizer, made.path, max_tokens=self.max_tokens)
-        shown = samples(student, tuned, told)
-        calibrate(student, tuned, agreement=self.agreement)
+        told_of = _finished(student, tuned, self.agreement, told)
         student.save(made.path)
-        return Taught(student, made.path, self._facts(made, student.threshold, shown))
+        return Taught(student, made.path, {**self._facts(made), **told_of})
 
     def loaded(self) -> tuple[Any, Any]:
         """Return the base model and its tokenizer; ConfigError where they are not to be had."""
@@ -153,7 +152,7 @@ class LanguageModel:
                 hint="a folder with model and tokenizer, or a name that Transformers finds",
             ) from error
 
-    def _facts(self, made: Trained, threshold: float, shown: Sequence[Sample]) -> dict[str, Any]:
+    def _facts(self, made: Trained) -> dict[str, Any]:
         return {
             "kind": "language-model",
             "base": self.base,
@@ -161,8 +160,6 @@ class LanguageModel:
             "seconds": made.seconds,
             "losses": [made.losses[0], made.losses[-1]],
             "curve": made.curve,
-            "threshold": threshold,
-            "examples": [list(sample) for sample in shown],
             "serve": made.serve,
         }
 
@@ -201,7 +198,6 @@ class Hosted:
         told: Stage,
     ) -> Taught:
         """Fine-tune at the endpoint, going on with a job that was begun, and set the threshold."""
-        from agentmesh.distill.calibrate import calibrate
         from agentmesh.distill.hosted import tune
 
         _enough(tuned, self.agreement)
@@ -223,8 +219,7 @@ class Hosted:
             progress=progress,
             poll_s=self.poll_s,
         )
-        shown = samples(student, tuned, told)
-        calibrate(student, tuned, agreement=self.agreement)
+        told_of = _finished(student, tuned, self.agreement, told)
         student.save(path)
         facts = {
             "kind": "hosted",
@@ -232,10 +227,8 @@ class Hosted:
             "base_url": self.base_url,
             "model": student.model,
             "losses": [losses[0], losses[-1]] if losses else [],
-            "threshold": student.threshold,
-            "examples": [list(sample) for sample in shown],
         }
-        return Taught(student, path, facts)
+        return Taught(student, path, {**facts, **told_of})
 
 
 def _enough(tuned: Sequence[Trace], agreement: float) -> None:
@@ -247,6 +240,17 @@ def _enough(tuned: Sequence[Trace], agreement: float) -> None:
             f" of {agreement:g}",
             hint="give more conversations, or a lower agreement between 0 and 1",
         )
+
+
+def _finished(
+    student: Gated, tuned: Sequence[Trace], agreement: float, told: Stage
+) -> dict[str, Any]:
+    """Set a student's threshold; return it, with what it says of calls that it did not learn."""
+    from agentmesh.distill.calibrate import calibrate
+
+    shown = samples(student, tuned, told)  # before: whatever its threshold
+    calibrate(student, tuned, agreement=agreement)
+    return {"threshold": student.threshold, "examples": [list(sample) for sample in shown]}
 
 
 class Sample(NamedTuple):

@@ -13,8 +13,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentmesh import canonical
+from agentmesh.memory.frozen import load_epoch
 from agentmesh.memory.render import SHOWN
-from agentmesh.memory.turns import load_epoch
 from agentmesh.routers.lessons import GOOD, scores
 from agentmesh.routing import CheckContext, Draft, Step, ToolFacts
 from agentmesh.routing.drafts import call_key, drafted, past_calls, shown_text

@@ -194,7 +194,7 @@ def spam(data: Data) -> Iterator[Figure]:
     yield Figure(
         "spam: recall at 0.1% false positives (out of fold)",
         *recall,
-        f"blocking rules alone {np.mean(np.array(alone)[flag]):.0%}; known 93.1%",
+        f"a model for spam alone; blocking rules alone {np.mean(np.array(alone)[flag]):.0%}; known 93.1%",
         93.0,
         unit="%",
     )

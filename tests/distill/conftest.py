@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from agentmesh.cli import main
 from agentmesh.economy.usage import Usage
 from agentmesh.memory import Call, Core, Memory
 from agentmesh.memory.render import marks_text
@@ -73,3 +74,17 @@ def memory():
 def desk():
     """What tests of the log write it with."""
     return SimpleNamespace(ask=ask, call=call, text=text, memory=memory)
+
+
+@pytest.fixture
+def distill(capsys):
+    """Run `agentmesh distill` as the command line does; returns what it printed."""
+
+    def run(*arguments, status=0):
+        with pytest.raises(SystemExit) as caught:
+            main(["distill", *map(str, arguments)])
+        told = capsys.readouterr()
+        assert caught.value.code in (status, None if status == 0 else status), told.err
+        return told
+
+    return run

@@ -7,7 +7,6 @@ from contextlib import suppress
 
 import pytest
 
-from agentmesh.cli import main
 from agentmesh.distill import LocalStudent, Register, StudentModel, distil, read_examples
 from agentmesh.errors import ConfigError
 from agentmesh.memory import Memory
@@ -40,63 +39,49 @@ def db(desk, tmp_path):
     return url
 
 
-@pytest.fixture
-def agentmesh(capsys):
-    def run(*arguments, status=0):
-        with pytest.raises(SystemExit) as caught:
-            main(["distill", *map(str, arguments)])
-        told = capsys.readouterr()
-        assert caught.value.code in (status, None if status == 0 else status), told.err
-        return told
-
-    return run
-
-
-def test_the_whole_loop_runs_from_the_command_line(db, tmp_path, agentmesh):
+def test_the_whole_loop_runs_from_the_command_line(db, tmp_path, distill):
     told = json.loads(
-        agentmesh("run", tmp_path / "out", "--db", db, "--name", "desk", "--no-near", "--json").out
+        distill("run", tmp_path / "out", "--db", db, "--name", "desk", "--no-near", "--json").out
     )
     assert told["version"]["state"] == "shadow"
     assert told["held"]["agreement"] >= 0.95
     assert told["held"]["answered"] > 0.8
     assert told["reasons"] == {"nothing was wrong with it": 90}
     for state in ("canary", "live"):
-        agentmesh("promote", "desk", "--db", db, "--by", "ana", "--why", "measured")
-        assert state in agentmesh("status", "--db", db).out
+        distill("promote", "desk", "--db", db, "--by", "ana", "--why", "measured")
+        assert state in distill("status", "--db", db).out
     memory = Memory(db)
     model = StudentModel.live(memory, "desk")
     assert model.invoke("when do you open").content == "We open at 9."
     memory.close()
-    (row,) = json.loads(agentmesh("rollback", "desk", "--db", db, "--why", "slips", "--json").out)
+    (row,) = json.loads(distill("rollback", "desk", "--db", db, "--why", "slips", "--json").out)
     assert row["state"] == "retired"
     assert row["facts"]["events"][-1]["why"] == "slips"
     assert row["facts"]["trained"]["terms"] == {"anthropic:claude-opus-5-5": "no-competitor"}
-    assert "nothing to undo" in agentmesh("rollback", "desk", "--db", db, status=2).err
+    assert "nothing to undo" in distill("rollback", "desk", "--db", db, status=2).err
 
 
-def test_a_student_that_dares_nothing_is_measured_and_not_promoted(db, tmp_path, agentmesh):
+def test_a_student_that_dares_nothing_is_measured_and_not_promoted(db, tmp_path, distill):
     given = ("run", tmp_path, "--db", db, "--name", "desk", "--no-near", "--agreement", "0.999")
-    told = agentmesh(*given, status=1).out
+    told = distill(*given, status=1).out
     assert "desk version 1 is candidate" in told
     assert "Not promoted: answers 0 of 16 held-out calls, 10% are the least." in told
-    told = json.loads(agentmesh(*given, "--json", status=1).out)
+    told = json.loads(distill(*given, "--json", status=1).out)
     assert (told["version"]["version"], told["version"]["state"]) == (2, "candidate")
     assert told["refused"].startswith("answers 0 of")
-    refused = agentmesh("promote", "desk", "--db", db, status=2).err
+    refused = distill("promote", "desk", "--db", db, status=2).err
     assert "'desk' version 2 is not promoted: answers 0 of 16" in refused
 
 
-def test_selection_and_export_from_the_command_line(db, tmp_path, agentmesh):
-    (row,) = json.loads(agentmesh("select", "--db", db, "--json").out)
+def test_selection_and_export_from_the_command_line(db, tmp_path, distill):
+    (row,) = json.loads(distill("select", "--db", db, "--json").out)
     assert row == {"kept": True, "reason": "nothing was wrong with it", "calls": 90}
-    assert "nothing was wrong" in agentmesh("select", "--db", db).out
+    assert "nothing was wrong" in distill("select", "--db", db).out
     out = tmp_path / "train.jsonl"
-    refused = agentmesh("export", out, "--db", db, status=2)
+    refused = distill("export", out, "--db", db, status=2)
     assert "the terms of 'anthropic'" in refused.err
     assert not out.exists()
-    agentmesh(
-        "export", out, "--db", db, "--permission", "contract 17", "--redact-key", "0123456789"
-    )
+    distill("export", out, "--db", db, "--permission", "contract 17", "--redact-key", "0123456789")
     assert len(list(read_examples(out))) == 60
     manifest = json.loads((tmp_path / "train.jsonl.manifest.json").read_text())
     assert (manifest["terms"]["permission"], manifest["redacted"]) == ("contract 17", True)
@@ -124,18 +109,18 @@ def test_progress_is_shown_on_a_terminal_and_not_in_a_file(db, tmp_path):
     assert b"reading" not in done.stdout
 
 
-def test_wrong_use_gets_one_line_and_a_hint(tmp_path, agentmesh):
+def test_wrong_use_gets_one_line_and_a_hint(tmp_path, distill):
     missing = f"sqlite:///{tmp_path / 'none.db'}"
-    told = agentmesh("status", "--db", missing, status=2)
+    told = distill("status", "--db", missing, status=2)
     assert "there is no database" in told.err
     assert not (tmp_path / "none.db").exists()
     empty = f"sqlite:///{tmp_path / 'empty.db'}"
     Memory(empty).close()
-    assert "no positive trace" in agentmesh("train", tmp_path, "--db", empty, status=2).err
-    assert "no student 'desk'" in agentmesh("promote", "desk", "--db", empty, status=2).err
+    assert "no positive trace" in distill("train", tmp_path, "--db", empty, status=2).err
+    assert "no student 'desk'" in distill("promote", "desk", "--db", empty, status=2).err
 
 
-def test_conversations_are_compared_from_the_command_line(tmp_path, agentmesh):
+def test_conversations_are_compared_from_the_command_line(tmp_path, distill):
     for name, solved in (("old", 10), ("new", 36)):
         rows = [
             {
@@ -149,11 +134,11 @@ def test_conversations_are_compared_from_the_command_line(tmp_path, agentmesh):
         (tmp_path / name).write_text("\n".join(map(json.dumps, rows)))
     old, new = tmp_path / "old", tmp_path / "new"
     page, text = tmp_path / "r.html", tmp_path / "r.md"
-    told = json.loads(agentmesh("eval", old, new, "--json", "--html", page, "--markdown", text).out)
+    told = json.loads(distill("eval", old, new, "--json", "--html", page, "--markdown", text).out)
     assert told["promoted"]
     assert "<svg" in page.read_text()
     assert "is promoted" in text.read_text()
-    assert "not promoted" in agentmesh("eval", new, old, status=1).out
+    assert "not promoted" in distill("eval", new, old, status=1).out
 
 
 def test_a_failed_loop_leaves_the_live_student_alone(desk, tmp_path):

@@ -11,7 +11,6 @@ from importlib.util import find_spec
 
 import pytest
 
-from agentmesh.cli import main
 from agentmesh.distill import Register, StudentModel
 from agentmesh.distill import hosted as endpoint
 from agentmesh.emulator.tuning import TuningFaults
@@ -42,18 +41,6 @@ def db(desk, tmp_path):
         desk.ask(memory, f"s{i}", text, answers, user=f"u{i}")
     memory.close()
     return url
-
-
-@pytest.fixture
-def distill(capsys):
-    def run(*arguments, status=0):
-        with pytest.raises(SystemExit) as caught:
-            main(["distill", *map(str, arguments)])
-        told = capsys.readouterr()
-        assert caught.value.code in (status, None if status == 0 else status), told.err
-        return told
-
-    return run
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ import json
 import pytest
 from sqlalchemy import update
 
+from agentmesh import Agent, Tier
 from agentmesh.distill.feedback import give
 from agentmesh.distill.log import read_traces
 from agentmesh.economy.usage import Usage
@@ -10,6 +11,8 @@ from agentmesh.errors import CorruptError, InputError
 from agentmesh.memory import Call, Core, View, tables
 from agentmesh.memory.render import call_marks
 from agentmesh.providers import CompatibleModel, to_messages, to_tools
+from agentmesh.testing import Answer, emulator
+from agentmesh.tools import tool
 
 
 def test_every_call_is_the_request_that_a_student_server_would_be_sent(desk):
@@ -117,3 +120,53 @@ def test_feedback_that_fits_no_turn_is_refused(desk, given, wrong):
     desk.ask(m, "s1", "Hello", [desk.text("Hello")])
     with pytest.raises(InputError, match=wrong):
         give(m, session="s1", **given)
+
+
+@tool
+def look(order: str) -> str:
+    """Look up an order."""
+    return f"{order} is shipped"
+
+
+@tool
+def price(article: str) -> str:
+    """Tell what an article costs."""
+    return f"{article} costs 5"
+
+
+@tool
+def stock(article: str) -> str:
+    """Tell whether an article is there."""
+    return f"{article} is there"
+
+
+def calling(request):
+    """Call the tool that the user names, then tell what it said."""
+    asked = [m.text for m in request.turn if not m.text.startswith("<tools-update>")][-1]
+    done = request.results
+    return (
+        Answer(done[-1]) if done else Answer(calls=[(asked.split()[0], {asked.split()[1]: "W1"})])
+    )
+
+
+def test_what_tools_came_and_went_is_told_as_a_student_would_be(desk):
+    m = desk.memory()
+    with emulator(calling) as server:
+        tier = Tier("flagship", "anthropic:claude-opus-5-5", base_url=server.url)
+        agent = Agent("support", "Answer. " * 900, tools=[look, price], tiers=[tier], memory=m)
+        agent.invoke("price article", session="s1")
+        agent.change_tools([look, stock])
+        agent.invoke("look order", session="s1")
+        agent.invoke("stock article", session="s1")
+    traces = list(read_traces(m))
+    # The call of a tool that a student would be shown with the next epoch alone is left out.
+    assert [t.action for t in traces] == ["price", "say", "look", "say", "say"]
+    model = CompatibleModel(model="s", base_url="http://127.0.0.1:1/v1")
+    rows = {f"s1:{row.id}": row for row in m.ledger.calls(session="s1")}
+    for trace in traces:
+        prompt = m.rebuild("s1", rows[trace.id])
+        body = model.body(to_messages(prompt, model.model_name), tools=to_tools(prompt))
+        assert json.dumps([trace.prompt, trace.tools]) == json.dumps(
+            [body["messages"], body["tools"]]
+        )
+    assert "do not call: price" in json.dumps(traces[2].prompt)
